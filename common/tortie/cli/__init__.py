@@ -1,0 +1,1 @@
+"""`tortie` and `kubectl tortie`: one file per command."""
