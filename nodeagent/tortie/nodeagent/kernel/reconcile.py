@@ -14,10 +14,11 @@ import enum
 import logging
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from prometheus_client import Counter
+from pyroute2.netlink.exceptions import NetlinkError
 
 from tortie.api.internal import ItemError
 
@@ -97,7 +98,7 @@ class Subsystem(Generic[Desired, Actual, Op]):
     _dirty: bool = True
     _missed: list[Message] | None = None
     """Notifications that came while reading; folded in afterwards."""
-    _failed: frozenset[Any] = frozenset()
+    _failed: set[Any] = field(default_factory=set)
     _applied: tuple[Any, ...] = ()
     """The last batch: the same again at once means that the kernel (or someone in it) does not let it stay."""
     _applied_at: float = 0.0
@@ -126,10 +127,13 @@ class Subsystem(Generic[Desired, Actual, Op]):
         self._dirty = True
 
     def due(self, now: float) -> bool:
-        return self.desired is not None and (self._dirty or now >= min(self.retry_at, self._read_at + READ_AGAIN))
+        return self.desired is not None and (self._dirty or now >= self.deadline())
 
     def deadline(self) -> float:
-        return min(self.retry_at, self._read_at + READ_AGAIN) if self.desired is not None else float("inf")
+        """When to look again though nothing calls for it (monotonic seconds)."""
+        if self.desired is None:
+            return float("inf")
+        return self.retry_at if self.errors else self._read_at + READ_AGAIN
 
     async def converge(self) -> None:
         """One round of read, diff, apply. Never raises what the kernel raises: that becomes `errors` and a retry."""
@@ -140,27 +144,26 @@ class Subsystem(Generic[Desired, Actual, Op]):
             actual = await self._current()
             batch = tuple(self.reconciler.diff(desired, actual))
             if batch and batch == self._applied and time.monotonic() < self._applied_at + self._backoff:
-                self._refused(
-                    [ItemError(item=self.reconciler.subsystem, message="changes do not stay")], frozenset(batch)
-                )
+                self._applied = ()
+                self._refused([ItemError(item=self.reconciler.subsystem, message="changes do not stay")], set(batch))
                 return
             broken = set() if self.reached is None or not batch else set(self.reconciler.diff(self.reached, actual))
             failures = await self.reconciler.apply(batch) if batch else ()
-        except OSError as error:
+        except (OSError, NetlinkError) as error:
             self.forget()
-            self._refused([ItemError(item=self.reconciler.subsystem, message=str(error))], frozenset())
+            self._refused([ItemError(item=self.reconciler.subsystem, message=str(error))], set())
             return
-        failed = frozenset(failure.op for failure in failures)
+        failed = {failure.op for failure in failures}
         repaired = [op for op in batch if op in broken and op not in failed and op not in self._failed]
         if repaired:
             DRIFT.labels(self.reconciler.subsystem).inc(len(repaired))
             items = [str(op) for op in repaired[:10]]
             log.warning("repaired", extra={"subsystem": self.reconciler.subsystem, "items": items})
-        self._applied, self._applied_at = batch, time.monotonic()
+        self._applied, self._applied_at = () if failures else batch, time.monotonic()
         if failures:
             self._refused([ItemError(item=f.item, message=f.message) for f in failures], failed)
             return
-        self.reached, self.errors, self._failed, self.retry_at = desired, (), frozenset(), float("inf")
+        self.reached, self.errors, self._failed, self.retry_at = desired, (), set(), float("inf")
         if not batch:
             self._backoff = RETRY_FIRST
 
@@ -179,16 +182,11 @@ class Subsystem(Generic[Desired, Actual, Op]):
             return actual
         return self._actual
 
-    def _refused(self, errors: list[ItemError], failed: frozenset[Any]) -> None:
+    def _refused(self, errors: list[ItemError], failed: set[Any]) -> None:
         FAILURES.labels(self.reconciler.subsystem).inc(len(errors))
         if tuple(errors) != self.errors:
-            log.error(
-                "kernel refused",
-                extra={
-                    "subsystem": self.reconciler.subsystem,
-                    "errors": [f"{e.item}: {e.message}" for e in errors[:10]],
-                },
-            )
+            texts = [f"{error.item}: {error.message}" for error in errors[:10]]
+            log.error("kernel refused", extra={"subsystem": self.reconciler.subsystem, "errors": texts})
         self.errors, self._failed = tuple(errors), failed
         self.retry_at = time.monotonic() + self._backoff
         self._backoff = min(self._backoff * 2, RETRY_MOST)
