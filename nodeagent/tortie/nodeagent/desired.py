@@ -18,6 +18,21 @@ HOST_MAC = "ee:ee:ee:ee:ee:ee"
 GATEWAY6 = "fe80::ecee:eeff:feee:eeee"
 """Every pod's IPv6 gateway: the EUI-64 link-local address of HOST_MAC."""
 VXLAN = {4: "vxlan.calico", 6: "vxlan-v6.calico"}
+HOST_SYSCTLS = {"net/ipv4/ip_forward": "1"}
+HOST_SYSCTLS6 = {"net/ipv6/conf/all/forwarding": "1"}
+WORKLOAD_SYSCTLS = {
+    "net/ipv4/conf/{}/forwarding": "1",
+    "net/ipv4/conf/{}/rp_filter": "1",
+    "net/ipv4/conf/{}/proxy_arp": "1",
+    "net/ipv4/neigh/{}/proxy_delay": "0",
+}
+"""Per veth, as Felix sets them (felix endpoint_mgr.go); the gateway 169.254.1.1 is answered by proxy ARP, at once."""
+WORKLOAD_SYSCTLS6 = {
+    "net/ipv6/conf/{}/accept_dad": "0",
+    "net/ipv6/conf/{}/accept_ra": "0",
+    "net/ipv6/conf/{}/forwarding": "1",
+    "net/ipv6/conf/{}/proxy_ndp": "1",
+}
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def observed(
     internal_ips: Iterable[str],
     mtu_pattern: str,
 ) -> Facts:
-    """Facts of a node with these InternalIPs; `devices` and `addresses` (with prefix length) by ifindex."""
+    """Facts of a node with these InternalIPs; devices and their addresses (with prefix length) by ifindex."""
     uplinks: dict[int, Uplink] = {}
     own = tuple(internal_ips)
     for index, carried in sorted(addresses.items()):

@@ -14,7 +14,11 @@ from tortie.api.internal import ItemError, NodePeer, NodePeerSpec, NodeState, Po
 from tortie.nodeagent.desired import (
     GATEWAY6,
     HOST_MAC,
+    HOST_SYSCTLS,
+    HOST_SYSCTLS6,
     VXLAN,
+    WORKLOAD_SYSCTLS,
+    WORKLOAD_SYSCTLS6,
     Datapath,
     DatapathEndpoint,
     Desired,
@@ -34,21 +38,6 @@ Network = IPv4Network | IPv6Network
 
 OVERHEAD = {4: 50, 6: 70}
 """Bytes that VXLAN adds per packet over IPv4 and IPv6."""
-HOST_SYSCTLS = {"net/ipv4/ip_forward": "1"}
-HOST_SYSCTLS6 = {"net/ipv6/conf/all/forwarding": "1"}
-WORKLOAD_SYSCTLS = {
-    "net/ipv4/conf/{}/forwarding": "1",
-    "net/ipv4/conf/{}/rp_filter": "1",
-    "net/ipv4/conf/{}/proxy_arp": "1",
-    "net/ipv4/neigh/{}/proxy_delay": "0",
-}
-"""Per veth, as Felix sets them (felix endpoint_mgr.go); the gateway 169.254.1.1 is answered by proxy ARP, at once."""
-WORKLOAD_SYSCTLS6 = {
-    "net/ipv6/conf/{}/accept_dad": "0",
-    "net/ipv6/conf/{}/accept_ra": "0",
-    "net/ipv6/conf/{}/forwarding": "1",
-    "net/ipv6/conf/{}/proxy_ndp": "1",
-}
 
 
 @dataclass(frozen=True)
