@@ -71,7 +71,8 @@ def of_family(addresses: Sequence[str], version: int) -> str:
 
 
 def metric(settings: Settings, version: int) -> int:
-    return settings.ipv4_route_priority if version == 4 else settings.ipv6_route_priority
+    """IPv6 knows no metric 0: the kernel makes it 1024 (IP6_RT_PRIO_USER)."""
+    return settings.ipv4_route_priority if version == 4 else settings.ipv6_route_priority or 1024
 
 
 def collapsed(cidrs: Sequence[str]) -> tuple[str, ...]:

@@ -121,9 +121,7 @@ class LinksReconciler:
         for path, value in desired.sysctls.items():
             if actual.sysctls.get(path) != value:
                 batch.append(Sysctl(path, value))
-        for name in VXLAN.values():
-            if devices.get(name) and name not in desired.links:
-                batch.append(Remove(name))
+        batch += [Remove(name) for name in VXLAN.values() if devices.get(name) and name not in desired.links]
         for link in desired.links.values():
             device = devices.get(link.name)
             if link.vxlan and device and not fits(link.vxlan, device, devices):

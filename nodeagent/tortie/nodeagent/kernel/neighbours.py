@@ -15,7 +15,8 @@ from tortie.nodeagent.kernel.devices import Devices
 from tortie.nodeagent.kernel.reconcile import Failure, Message, Seen
 
 AF_BRIDGE = 7
-NUD_PERMANENT = 0x80
+NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
+NTF_SELF = 0x02
 NO_MAC = "00:00:00:00:00:00"
 
 

@@ -90,6 +90,8 @@ class Subsystem(Generic[Desired, Actual, Op]):
     desired: Desired | None = None
     reached: Desired | None = None
     """The last desired state that was in the kernel without a failure."""
+    tried: Desired | None = None
+    """The last desired state that was applied, be it with failures (`errors`)."""
     errors: tuple[ItemError, ...] = ()
     retry_at: float = float("inf")
     _actual: Actual | None = None
@@ -159,6 +161,7 @@ class Subsystem(Generic[Desired, Actual, Op]):
             DRIFT.labels(self.reconciler.subsystem).inc(len(repaired))
             items = [str(op) for op in repaired[:10]]
             log.warning("repaired", extra={"subsystem": self.reconciler.subsystem, "items": items})
+        self.tried = desired
         self._applied, self._applied_at = () if failures else batch, time.monotonic()
         if failures:
             self._refused([ItemError(item=f.item, message=f.message) for f in failures], failed)
@@ -195,12 +198,14 @@ class Subsystem(Generic[Desired, Actual, Op]):
 class Convergence:
     """The one task that changes the kernel: subsystem after subsystem, whenever there is a reason to."""
 
-    def __init__(self, drain: Callable[[], None]) -> None:
-        """`drain` hands all waiting notifications to `observe`: after it, what we know includes what we just did."""
+    def __init__(self, drain: Callable[[], None], prepare: Callable[[], None]) -> None:
+        """`prepare` says what is wanted now, before every turn. `drain` hands all waiting notifications to `observe`:
+        after it, what we know includes what we just did."""
         self.subsystems: list[Subsystem[Any, Any, Any]] = []
         self.listeners: list[Callable[[], None]] = []
         """Called after every turn."""
         self._drain = drain
+        self._prepare = prepare
         self._wake = asyncio.Event()
 
     def add(self, reconciler: Reconciler[Desired, Actual, Op]) -> Subsystem[Desired, Actual, Op]:
@@ -227,12 +232,13 @@ class Convergence:
         return tuple(error for subsystem in self.subsystems for error in subsystem.errors)
 
     @property
-    def settled(self) -> bool:
-        """Everything desired is in the kernel."""
-        return all(s.desired is not None and s.reached == s.desired for s in self.subsystems)
+    def tried(self) -> bool:
+        """All that is desired is in the kernel, but for `errors`."""
+        return all(s.desired is not None and s.tried is s.desired for s in self.subsystems)
 
     async def turn(self) -> None:
         self._wake.clear()
+        self._prepare()
         for subsystem in self.subsystems:
             if subsystem.due(time.monotonic()):
                 await subsystem.converge()

@@ -17,6 +17,7 @@ from tortie.nodeagent.kernel.devices import Devices
 from tortie.nodeagent.kernel.reconcile import Failure, Message, Seen
 
 MAIN = 254
+DEFAULT_PROTOCOL = 80
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RT_SCOPE_LINK = 253
 RTNH_F_ONLINK = 4
@@ -60,15 +61,16 @@ Actual = dict[Key, There]
 class RoutesReconciler:
     subsystem = "routes"
 
-    def __init__(self, route: AsyncIPRoute, devices: Devices, protocols: Sequence[int]) -> None:
-        """`protocols` are the numbers that this agent may have used: what carries another is not ours."""
+    def __init__(self, route: AsyncIPRoute, devices: Devices) -> None:
         self._route = route
         self._devices = devices
-        self._protocols = frozenset(protocols)
+        self._protocols = frozenset({DEFAULT_PROTOCOL})
 
-    def own(self, protocol: int) -> None:
-        """From now on this number is ours, too: before anything is read that uses it."""
+    def own(self, protocol: int) -> bool:
+        """From now on this number is ours, too. True if it was not: then what was read is no longer all of ours."""
+        new = protocol not in self._protocols
         self._protocols |= {protocol}
+        return new
 
     async def read(self) -> Actual:
         actual: Actual = {}
