@@ -19,7 +19,7 @@ from tortie.nodeagent.kernel.reconcile import Failure, Message, Seen
 MAIN = 254
 DEFAULT_PROTOCOL = 80
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
-RT_SCOPE_LINK = 253
+RT_SCOPE_LINK, RT_SCOPE_NOWHERE = 253, 255
 RTNH_F_ONLINK = 4
 
 Key = tuple[str, int]
@@ -116,7 +116,7 @@ class RoutesReconciler:
         if isinstance(op, Remove):
             kind = RTN_UNREACHABLE if op.route.kind == "unreachable" else RTN_UNICAST
             try:
-                await self._route.route("del", type=kind, **fields)
+                await self._route.route("del", type=kind, scope=RT_SCOPE_NOWHERE, **fields)  # of any scope
             except NetlinkError as error:
                 if error.code != errno.ESRCH:
                     raise
