@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from tortie.api.meta import Condition, Metadata, Record
+from tortie.api.meta import Condition, Metadata, Object, Record
 
 GROUP = "tortie.io"
 VERSION = "v1alpha1"
@@ -39,7 +39,7 @@ class CompiledTierSpec(Stamp):
     default_action: str = "Deny"
 
 
-class CompiledTier(Record):
+class CompiledTier(Object):
     api_version: str = API_VERSION
     kind: str = "CompiledTier"
     metadata: Metadata
@@ -75,7 +75,7 @@ class CompiledPolicySpec(Stamp):
     """Labels that the profile's endpoints inherit, prefixed `pcns.` or `pcsa.`."""
 
 
-class CompiledPolicy(Record):
+class CompiledPolicy(Object):
     api_version: str = API_VERSION
     kind: str = "CompiledPolicy"
     metadata: Metadata
@@ -87,7 +87,7 @@ class CompiledNetworkSetSpec(Stamp):
     nets: tuple[str, ...] = ()
 
 
-class CompiledNetworkSet(Record):
+class CompiledNetworkSet(Object):
     api_version: str = API_VERSION
     kind: str = "CompiledNetworkSet"
     metadata: Metadata
@@ -157,7 +157,7 @@ class NodePeerSpec(Stamp):
     endpoints: tuple[Endpoint, ...] = ()
 
 
-class NodePeer(Record):
+class NodePeer(Object):
     api_version: str = API_VERSION
     kind: str = "NodePeer"
     metadata: Metadata
@@ -228,7 +228,7 @@ class NodeStateStatus(Record):
     heartbeat: str = ""
 
 
-class NodeState(Record):
+class NodeState(Object):
     api_version: str = API_VERSION
     kind: str = "NodeState"
     metadata: Metadata

@@ -5,10 +5,20 @@ Fields that nobody reads are never decoded: a pod's record is a few hundred byte
 
 from __future__ import annotations
 
+from typing import Any, dataclass_transform
+
 import msgspec
 
 
-class Record(msgspec.Struct, rename="camel", omit_defaults=True, frozen=True, kw_only=True):
+class RecordType(msgspec.StructMeta):
+    """Makes every record keyword-only, which msgspec does not inherit."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> RecordType:
+        return super().__new__(mcs, name, bases, namespace, **{"kw_only": True, **options})
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
+class Record(msgspec.Struct, metaclass=RecordType, rename="camel", omit_defaults=True, frozen=True):
     """Base of all decoded objects: immutable, camelCase on the wire, defaults left out."""
 
 
@@ -46,3 +56,10 @@ class Condition(Record):
     message: str = ""
     observed_generation: int = 0
     last_transition_time: str = ""
+
+
+class Object(Record, omit_defaults=False):
+    """Base of all top-level kinds: `apiVersion` and `kind` are written although they are defaults.
+
+    Its parts are Records, which leave their defaults out.
+    """
