@@ -184,8 +184,11 @@ class LinksReconciler:
                 command, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags
             )
         except NetlinkError as error:
-            # The kernel made the same link-local address by itself, or took it with the device.
-            if error.code not in (errno.EEXIST, errno.EADDRNOTAVAIL):
+            if error.code == errno.EEXIST:
+                # The kernel made the same link-local address by itself, and will tell once it has been probed for.
+                async for message in await self._route.addr("dump", index=index):
+                    self._devices.observe(message)
+            elif error.code != errno.EADDRNOTAVAIL:
                 raise
 
     def _index(self, name: str) -> int:
