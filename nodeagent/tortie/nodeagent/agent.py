@@ -85,6 +85,11 @@ class Agent:
             self._convergence.wake()
         self._convergence.observe(message)
 
+    def lost(self) -> None:
+        """The kernel dropped notifications: everything is read anew, devices first."""
+        self._dirty = True
+        self._convergence.lost()
+
     def plan(self) -> None:
         """Say what is wanted. Before the first complete picture, and while this node's own objects are gone, nothing
         new is: what is in the kernel stays."""

@@ -1,0 +1,197 @@
+"""The node agent's process: options, wiring, lifetime."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import REGISTRY
+from pyroute2 import AsyncIPRoute
+
+from tortie.kube import log as json_log
+from tortie.kube.client import Client
+from tortie.kube.serve import serve
+from tortie.nodeagent.adoption import Adoption
+from tortie.nodeagent.agent import Agent, Kernel
+from tortie.nodeagent.cni.server import Server
+from tortie.nodeagent.endpoints import EndpointStore
+from tortie.nodeagent.files import replace_file
+from tortie.nodeagent.kernel.bpf import BpfReconciler
+from tortie.nodeagent.kernel.devices import Devices
+from tortie.nodeagent.kernel.links import LinksReconciler
+from tortie.nodeagent.kernel.monitor import Monitor
+from tortie.nodeagent.kernel.neighbours import NeighboursReconciler
+from tortie.nodeagent.kernel.nft import NftReconciler
+from tortie.nodeagent.kernel.reconcile import Convergence
+from tortie.nodeagent.kernel.routes import RoutesReconciler
+from tortie.nodeagent.last import LastObjects
+from tortie.nodeagent.metrics import AgentCollector
+from tortie.nodeagent.report import Reporter
+from tortie.nodeagent.watch import Watches
+
+log = logging.getLogger(__name__)
+
+CONFLIST = "10-tortie.conflist"
+LOOP_MAY_TAKE = 10.0
+"""Seconds within which a live event loop answers."""
+
+
+@dataclass(frozen=True)
+class Options:
+    node: str
+    kubeconfig: Path | None
+    state_dir: Path
+    run_dir: Path
+    bpf_dir: Path
+    bpffs: Path
+    cni_bin_dir: Path
+    cni_conf_dir: Path
+    cni_plugin: Path
+    metrics_port: int
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str] | None = None) -> Options:
+        parser = argparse.ArgumentParser(prog="tortie-agent", description="Tortie's node agent")
+        parser.add_argument("--node", required=True, help="name of this Node")
+        parser.add_argument("--kubeconfig", type=Path, help="absent: the pod's service account")
+        parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/tortie"), help="survives a reboot")
+        parser.add_argument("--run-dir", type=Path, default=Path("/run/tortie"), help="does not")
+        parser.add_argument("--bpf-dir", type=Path, default=Path("/usr/lib/tortie/bpf"), help="holds the *.bpf.o")
+        parser.add_argument("--bpffs", type=Path, default=Path("/sys/fs/bpf"))
+        parser.add_argument("--cni-bin-dir", type=Path, default=Path("/opt/cni/bin"))
+        parser.add_argument("--cni-conf-dir", type=Path, default=Path("/etc/cni/net.d"))
+        parser.add_argument("--cni-plugin", type=Path, default=Path("/usr/lib/tortie/cni/tortie"))
+        parser.add_argument("--metrics-port", type=int, default=9091)
+        return cls(**vars(parser.parse_args(arguments)))
+
+
+class Heart:
+    """Beats while the event loop runs."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    async def run(self) -> None:
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(1.0)
+
+    def stopped(self) -> str | None:
+        silent = time.monotonic() - self._last
+        return f"the event loop has not answered for {silent:.0f} s" if silent > LOOP_MAY_TAKE else None
+
+
+async def run(options: Options) -> None:
+    """Everything, until SIGTERM or SIGINT; the kernel stays as it is."""
+    last = LastObjects(options.state_dir / "last")
+    adoption = Adoption(last.load())
+    store = EndpointStore.load(options.run_dir / "endpoints")
+    devices = Devices()
+    agent = Agent(options.node, adoption, store, devices)
+    async with contextlib.AsyncExitStack() as stack:
+        route = await stack.enter_async_context(AsyncIPRoute())
+        monitor = stack.enter_context(Monitor(agent.observe, agent.lost))
+        await devices.read(route)
+
+        def prepare() -> None:
+            monitor.drain()
+            agent.plan()
+
+        convergence = Convergence(monitor.drain, prepare)
+        routes = RoutesReconciler(route, devices)
+        # The stop for unseen packets first, programs before devices go up, devices before what runs over them.
+        kernel = Kernel(
+            nft=convergence.add(NftReconciler()),
+            datapath=convergence.add(BpfReconciler(options.bpf_dir, options.bpffs)),
+            links=convergence.add(LinksReconciler(route, devices)),
+            neighbours=convergence.add(NeighboursReconciler(route, devices)),
+            routes=convergence.add(routes),
+        )
+        agent.attach(convergence, kernel, routes)
+        client = await stack.enter_async_context(Client.connect(options.kubeconfig, user_agent="tortie-agent"))
+        watches = Watches(client, options.node, adoption, last, agent.changed)
+        REGISTRY.register(AgentCollector(agent, watches))
+        heart = Heart()
+        server = Server(agent, store, options.run_dir / "cni.sock")
+
+        def ready() -> str | None:
+            return agent.ready() or server.ready()
+
+        await until_stopped(
+            convergence.run(),
+            watches.run(),
+            last.run(adoption.streams),
+            Reporter(client, agent).run(),
+            heart.run(),
+            serve(options.metrics_port, heart.stopped, ready),
+            attach_pods(options, agent, server),
+        )
+
+
+async def until_stopped(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until a signal; what one of them raises ends all."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each) for each in work]
+        await stopped.wait()
+        log.info("stopping; the kernel stays as it is")
+        for task in tasks:
+            task.cancel()
+
+
+async def attach_pods(options: Options, agent: Agent, server: Server) -> None:
+    """Once the first complete picture is in the kernel: answer the plugin, then let the runtime know of it."""
+    while agent.ready():
+        await agent.news()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(server.run())
+        while server.ready():
+            await asyncio.sleep(0.01)
+        install(options)
+        log.info("pods can be attached")
+
+
+def install(options: Options) -> None:
+    """The plugin, then the configuration that names it, each in one step."""
+    options.cni_bin_dir.mkdir(parents=True, exist_ok=True)
+    options.cni_conf_dir.mkdir(parents=True, exist_ok=True)
+    replace_file(options.cni_bin_dir / "tortie", options.cni_plugin.read_bytes(), mode=0o755)
+    conflist = configuration(portmap=(options.cni_bin_dir / "portmap").exists())
+    replace_file(options.cni_conf_dir / CONFLIST, json.dumps(conflist, indent=2).encode() + b"\n", mode=0o644)
+
+
+def configuration(*, portmap: bool) -> dict[str, Any]:
+    """The network configuration list; host ports by the reference plugin where the node has it.
+
+    `cniVersion` stays at 1.0.0 because older containerd refuses 1.1.0; newer runtimes choose from `cniVersions`.
+    """
+    plugins: list[dict[str, Any]] = [{"type": "tortie"}]
+    if portmap:
+        plugins.append({"type": "portmap", "snat": True, "capabilities": {"portMappings": True}})
+    return {
+        "name": "k8s-pod-network",
+        "cniVersion": "1.0.0",
+        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
+        "plugins": plugins,
+    }
+
+
+def main() -> None:
+    options = Options.parse()
+    json_log.setup("agent", "info", node=options.node)
+    asyncio.run(run(options))
+
+
+if __name__ == "__main__":
+    main()
