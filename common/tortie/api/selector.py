@@ -155,8 +155,9 @@ class Selector:
 
     @cached_property
     def uid(self) -> str:
-        """Calico's id of the selector's IP set: `s:` and base64url of SHA-224 over the canonical form, unpadded."""
-        digest = hashlib.sha224(self.canonical.encode()).digest()
+        """Calico's id of the selector's IP set: `s:` and base64url of SHA-224 over `s:` and the canonical form,
+        unpadded (libcalico-go/lib/hash)."""
+        digest = hashlib.sha224(b"s:" + self.canonical.encode()).digest()
         return "s:" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def matches(self, labels: Labels) -> bool:
