@@ -75,6 +75,15 @@ class Waiting(msgspec.Struct, Generic[T], frozen=True):
     """Lowest resourceVersion at which it may have begun to differ from the version that rules."""
 
 
+@dataclass(frozen=True)
+class Change:
+    """What rules has changed: from `before` to `after`, either of them None. Both None: everything may have."""
+
+    kind: str
+    before: Object | None
+    after: Object | None
+
+
 @dataclass
 class Stream:
     """One kind: how far its watch has come, what rules and what waits."""
@@ -119,8 +128,8 @@ class Adoption:
 
     def __init__(self, streams: dict[str, Stream] | None = None) -> None:
         self.streams = streams or {kind: Stream() for kind in KINDS}
-        self.revision = 0
-        """Raised whenever what rules has changed."""
+        self.changes: list[Change] = []
+        """Of what rules, since the caller last emptied it."""
         self._restored: dict[str, Listed | None] | None = None
         """After a rewound list: the fresh lists of all kinds that have come so far."""
 
@@ -145,7 +154,7 @@ class Adoption:
         if isinstance(event, Put):
             self._put(stream, event.obj, event.version)
         elif isinstance(event, Gone):
-            self._gone(stream, event.key)
+            self._gone(kind, event.key)
         if any(each.waiting for each in self.streams.values()):
             self._settle()
         return False
@@ -170,12 +179,14 @@ class Adoption:
         item = Waiting(obj, pending.since if pending else since)
         (stream.refused if foreign(obj) else stream.waiting)[key] = item
 
-    def _gone(self, stream: Stream, key: str) -> None:
+    def _gone(self, kind: str, key: str) -> None:
+        stream = self.streams[kind]
         stream.changed = stream.position
         stream.refused.pop(key, None)
         stream.waiting.pop(key, None)
-        if stream.adopted.pop(key, None) is not None:
-            self.revision += 1
+        before = stream.adopted.pop(key, None)
+        if before is not None:
+            self.changes.append(Change(kind, before, None))
 
     def _listed(self, kind: str, event: Listed) -> bool:
         stream = self.streams[kind]
@@ -196,7 +207,7 @@ class Adoption:
         for obj in event.objects.values():
             self._put(stream, obj, since)
         for key in stream.keys() - event.objects.keys():
-            self._gone(stream, key)
+            self._gone(kind, key)
         self._settle()
         return False
 
@@ -227,7 +238,7 @@ class Adoption:
                 else:
                     stream.adopted[key] = obj
             self.streams[kind] = stream
-        self.revision += 1
+            self.changes.append(Change(kind, None, None))
 
     def _settle(self) -> None:
         """Adopt the largest set of waiting objects whose stamps hold if all of them are adopted together."""
@@ -252,7 +263,7 @@ class Adoption:
             for name in held:
                 del ready[name]
         for (kind, key), item in ready.items():
-            del self.streams[kind].waiting[key]
-            self.streams[kind].adopted[key] = item.obj
-        if ready:
-            self.revision += 1
+            stream = self.streams[kind]
+            del stream.waiting[key]
+            self.changes.append(Change(kind, stream.adopted.get(key), item.obj))
+            stream.adopted[key] = item.obj

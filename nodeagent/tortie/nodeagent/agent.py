@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tortie.api.internal import Endpoint, ItemError, NodePeer, NodeState
-from tortie.nodeagent.adoption import Adoption
+from tortie.nodeagent.adoption import Adoption, Change
 from tortie.nodeagent.desired import Desired
 from tortie.nodeagent.endpoints import EndpointRecord, EndpointStore
 from tortie.nodeagent.facts import Facts, observed
@@ -19,6 +19,7 @@ from tortie.nodeagent.kernel.reconcile import Convergence, Message, Subsystem
 from tortie.nodeagent.kernel.routes import RoutesReconciler
 from tortie.nodeagent.network import EntryError, EntryMissing
 from tortie.nodeagent.plan import Planner, confined
+from tortie.nodeagent.remote import contributed
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,29 @@ class Agent:
         self._convergence.wake()
         self._tell()
 
+    def adopted(self) -> None:
+        """An event of a watch was taken. That a pod started on another node changes nothing here."""
+        changes, self.adoption.changes = self.adoption.changes, []
+        if self.desired is None or any(self._matters(change) for change in changes):
+            self.changed()
+            return
+        settled = self._planned is self.applied
+        self._planned = replace(self._planned, versions=self._versions())
+        if settled:
+            self.applied = self._planned
+        self._tell()
+
+    def _matters(self, change: Change) -> bool:
+        if change.kind != "nodepeers":
+            return True
+        before, after = change.before, change.after
+        if not isinstance(before, NodePeer) or not isinstance(after, NodePeer) or after.metadata.name == self.node:
+            return True
+        return contributed(before.spec) != contributed(after.spec)
+
+    def _versions(self) -> dict[str, int]:
+        return {kind: stream.settled() for kind, stream in self.adoption.streams.items()}
+
     def observe(self, message: Message) -> None:
         """A kernel notification."""
         if self._devices.observe(message):
@@ -107,7 +131,7 @@ class Agent:
         desired = self._planner.desired(state, peers, self._facts, records)
         self._planned = Marks(
             state.metadata.generation,
-            {kind: stream.settled() for kind, stream in streams.items()},
+            self._versions(),
             confined(state.spec.releasing, records),
             frozenset(records),
             frozenset(e.ifname for e in desired.datapath.endpoints if e.state == "OPEN"),

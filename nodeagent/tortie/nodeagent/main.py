@@ -118,7 +118,7 @@ async def run(options: Options) -> None:
         )
         agent.attach(convergence, kernel, routes)
         client = await stack.enter_async_context(Client.connect(options.kubeconfig, user_agent="tortie-agent"))
-        watches = Watches(client, options.node, adoption, last, agent.changed)
+        watches = Watches(client, options.node, adoption, last, agent.adopted)
         REGISTRY.register(AgentCollector(agent, watches))
         heart = Heart()
         server = Server(agent, store, options.run_dir / "cni.sock")
