@@ -15,6 +15,7 @@ from tortie.nodeagent.desired import Desired
 from tortie.nodeagent.endpoints import EndpointRecord, EndpointStore
 from tortie.nodeagent.facts import Facts, observed
 from tortie.nodeagent.kernel.devices import Devices
+from tortie.nodeagent.kernel.links import sysctl
 from tortie.nodeagent.kernel.reconcile import Convergence, Message, Subsystem
 from tortie.nodeagent.kernel.routes import RoutesReconciler
 from tortie.nodeagent.network import EntryError, EntryMissing
@@ -22,6 +23,17 @@ from tortie.nodeagent.plan import Planner, confined
 from tortie.nodeagent.remote import contributed
 
 log = logging.getLogger(__name__)
+
+IPV6_OFF = "net/ipv6/conf/default/disable_ipv6"
+SEVERITIES = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+}
+"""logSeverityScreen (Felix) → level."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,7 @@ class Agent:
         peer = streams["nodepeers"].adopted.get(self.node)
         if not self.adoption.complete or not isinstance(state, NodeState) or not isinstance(peer, NodePeer):
             return
+        logging.getLogger().setLevel(SEVERITIES.get(state.spec.settings.log_severity.lower(), logging.INFO))
         self._look(state, peer)
         peers = {name: obj for name, obj in streams["nodepeers"].adopted.items() if isinstance(obj, NodePeer)}
         records = self.store.all()
@@ -159,7 +172,7 @@ class Agent:
                 uplink6=now.uplink6 or before.uplink6,
                 mtu=before.mtu if lost else now.mtu,
             )
-        self._facts = now
+        self._facts = replace(now, ipv6=sysctl(IPV6_OFF) == "0")
 
     def _turned(self) -> None:
         """After every turn of the convergence."""

@@ -53,6 +53,8 @@ class Facts:
     """Smallest MTU of the uplinks and of all interfaces that match mtuIfacePattern."""
     workloads: frozenset[tuple[str, int]] = frozenset()
     """Name and ifindex of all `cali*` devices."""
+    ipv6: bool = True
+    """Whether new devices of this kernel have IPv6 at all."""
 
 
 def observed(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network
 
+import msgspec
+
 from tortie.api.internal import ItemError, NodePeer, NodePeerSpec, NodeState, Pool, Settings, tunnel_mac
 from tortie.nodeagent.desired import (
     GATEWAY6,
@@ -60,6 +62,8 @@ class Planner:
         """`peers` holds this node's own, too."""
         own = peers[self.node].spec
         settings, pools = state.spec.settings, state.spec.pools
+        if not facts.ipv6:
+            settings = msgspec.structs.replace(settings, ipv6_support=False)
         uplinks = tuple((v, u) for v, u in ((4, facts.uplink4), (6, facts.uplink6)) if u)
         tunnels = self._tunnels(own, settings, pools, dict(uplinks), facts.mtu)
         context = Context(settings, pools, uplinks, tuple(tunnels))
@@ -212,6 +216,8 @@ def problems(pools: Sequence[Pool], own: NodePeerSpec, facts: Facts) -> list[Ite
         for pool in pools
         if pool.ipip_mode != "Never"
     ]
+    if not facts.ipv6 and any(family(block) == 6 for block in own.blocks):
+        found.append(ItemError(item="ipv6", message="net.ipv6.conf.default.disable_ipv6 is set on this node"))
     carried = {uplink.address for uplink in (facts.uplink4, facts.uplink6) if uplink}
     found += [
         ItemError(item=f"address/{address}", message="no interface of this node carries it")

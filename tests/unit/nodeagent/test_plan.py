@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -211,6 +212,12 @@ def test_without_ipv6_support_there_is_no_ipv6() -> None:
     assert not any(":" in key[0] for key in desired.routes.routes)
     assert "vxlan-v6.calico" not in desired.links.links
     assert not any("ipv6" in path for path in desired.links.sysctls)
+
+
+def test_a_kernel_without_ipv6_is_told() -> None:
+    desired = plan(facts=replace(FACTS, ipv6=False))
+    assert not any(":" in key[0] for key in desired.routes.routes)
+    assert "ipv6" in {p.item for p in desired.problems}
 
 
 def test_nat_table() -> None:
