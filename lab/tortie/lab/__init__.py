@@ -1,0 +1,9 @@
+"""A real Kubernetes cluster on one Linux machine: control plane, fabric, nodes and pods in namespaces, no containers.
+
+`Lab` is the whole of it; `binaries`, `pki`, `plan`, `machine`, `controlplane`, `fabric`, `node` and `install` are its
+parts, `kubelet` is the program that stands in for a kubelet on each node, and `testing` has the fixtures.
+"""
+
+from tortie.lab.lab import Lab, LabError
+
+__all__ = ["Lab", "LabError"]
