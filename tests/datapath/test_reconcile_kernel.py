@@ -305,6 +305,15 @@ async def test_a_foreign_route_in_our_place_stays_and_is_reported(uplink: None) 
         assert "10.65.2.0/26" in routes()
 
 
+async def test_an_uplink_that_leaves_a_bridge_is_not_deleted(node: Node) -> None:
+    before = drift("routes")
+    sh("ip link add br9 type bridge; ip link set uplink master br9; ip link set uplink nomaster")
+    await asyncio.sleep(0.2)
+    await node.settle()
+    assert "10.65.2.0/26" in routes()
+    assert drift("routes") == before
+
+
 async def test_our_route_replaced_by_a_foreign_one_is_reported(node: Node) -> None:
     sh("ip route replace 10.65.2.0/26 via 192.0.2.9 metric 1024 proto static")
     await until(lambda: node.convergence.errors)

@@ -117,7 +117,7 @@ async def run(options: Options) -> None:
             routes=convergence.add(routes),
         )
         agent.attach(convergence, kernel, routes)
-        client = await stack.enter_async_context(Client.connect(options.kubeconfig, user_agent="tortie-agent"))
+        client = await stack.enter_async_context(await Client.connect(options.kubeconfig, user_agent="tortie-agent"))
         watches = Watches(client, options.node, adoption, last, agent.adopted)
         REGISTRY.register(AgentCollector(agent, watches))
         heart = Heart()

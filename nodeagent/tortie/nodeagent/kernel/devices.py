@@ -58,8 +58,6 @@ class Devices:
         return device.name if device else ""
 
     def _link(self, event: str, message: Message) -> bool:
-        if message["family"] not in (0, None):
-            return False  # bridge ports repeat themselves in AF_BRIDGE
         index = message["index"]
         before = self.by_index.get(index)
         if event == "RTM_DELLINK":

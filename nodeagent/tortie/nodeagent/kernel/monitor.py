@@ -1,4 +1,4 @@
-"""Kernel notifications: rtnetlink (links, addresses, routes, rules, neighbours, tc) and nftables."""
+"""Kernel notifications: rtnetlink (links, addresses, routes, neighbours, tc) and nftables."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ NETLINK_ROUTE, NETLINK_NETFILTER = 0, 12
 SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
 SO_RCVBUFFORCE = 33
 NFNLGRP_NFTABLES = 7
+AF_BRIDGE = 7
 NFNL_SUBSYS_NFTABLES = 10
 BUFFER = 8 << 20
 GROUPS = (
@@ -26,7 +27,6 @@ GROUPS = (
     | rtnl.RTMGRP_TC
     | rtnl.RTMGRP_IPV4_IFADDR
     | rtnl.RTMGRP_IPV4_ROUTE
-    | rtnl.RTMGRP_IPV4_RULE
     | rtnl.RTMGRP_IPV6_IFADDR
     | rtnl.RTMGRP_IPV6_ROUTE
 )
@@ -85,7 +85,9 @@ class Monitor:
         """Hand over everything that has come."""
         for data in self._received(self._route):
             for message in self._marshal.parse(data):
-                self._observe(message)
+                # What a bridge says of its ports looks like news of links: "deleted" there means taken off the bridge.
+                if message.get("family") != AF_BRIDGE or not message["event"].endswith("LINK"):
+                    self._observe(message)
         touched = {name for data in self._received(self._nft) for name in tables(data)}
         for name in touched:
             self._observe({"event": "NFT", "table": name})
