@@ -236,6 +236,38 @@ class NodeState(Object):
     status: NodeStateStatus = NodeStateStatus()
 
 
+class NodeReport(Record):
+    node: str
+    reason: str = ""
+
+
+class PolicyStatusSpec(Record):
+    """How far a policy is in force. It has no `after`: no agent watches it."""
+
+    format: int = FORMAT
+    epoch: int = 0
+    source: Source
+    compiled_version: int = 0
+    """resourceVersion of the CompiledPolicy that `enforced` counts; 0: none was written."""
+    conditions: tuple[Condition, ...] = ()
+    """`Accepted` and `Enforced`."""
+    nodes: int = 0
+    """Reachable nodes with a selected endpoint."""
+    enforced: int = 0
+    """Those of them that have `compiled_version` in the kernel, without an error for it."""
+    waiting: tuple[NodeReport, ...] = ()
+    failed: tuple[NodeReport, ...] = ()
+    unreachable: tuple[NodeReport, ...] = ()
+    """Nodes with a selected endpoint that do not report; not among `nodes`."""
+
+
+class PolicyStatus(Object):
+    api_version: str = API_VERSION
+    kind: str = "PolicyStatus"
+    metadata: Metadata
+    spec: PolicyStatusSpec
+
+
 def compiled_name(kind: str, name: str, namespace: str = "") -> str:
     """Name of the CompiledPolicy and PolicyStatus of an object.
 
