@@ -4,6 +4,7 @@
 parts, `kubelet` is the program that stands in for a kubelet on each node, and `testing` has the fixtures.
 """
 
-from tortie.lab.lab import Lab, LabError
+from tortie.lab.errors import LabError
+from tortie.lab.lab import Lab
 
 __all__ = ["Lab", "LabError"]

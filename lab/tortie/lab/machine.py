@@ -10,10 +10,12 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tortie.lab.errors import LabError
 
 INIT = Path(__file__).with_name("init.py")
 ENVIRONMENT = {
@@ -24,7 +26,7 @@ ENVIRONMENT = {
 }
 
 
-class MachineError(Exception):
+class MachineError(LabError):
     """A machine or a component on it did not do what was asked; the message says which, what and why."""
 
 
@@ -115,6 +117,16 @@ class Machine:
         if isinstance(reply, dict) and "error" in reply:
             raise MachineError(f"{self.name}: {reply['error']}")
         return reply
+
+
+async def together(work: Iterable[Coroutine[object, object, None]]) -> None:
+    """Do all of it at once. The first failure ends the rest and is raised by itself, not as a group."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for part in work:
+                tasks.create_task(part)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
 
 
 async def run(argv: Sequence[str], text: str = "") -> str:

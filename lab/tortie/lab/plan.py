@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 
+from tortie.lab.errors import LabError
+
 POD_CIDRS = ("10.244.0.0/16", "fd00:10:244::/56")
 SERVICE_CIDRS = ("10.96.0.0/16", "fd00:10:96::/112")
 API_SERVICE = ("10.96.0.1", "fd00:10:96::1")
@@ -48,11 +50,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"name {self.name!r}: up to 20 lower-case letters, digits and hyphens")
+            raise LabError(f"name {self.name!r}: up to 20 lower-case letters, digits and hyphens")
         if not 0 <= self.nodes <= 200:
-            raise ValueError(f"nodes {self.nodes}: 0 to 200")
+            raise LabError(f"nodes {self.nodes}: 0 to 200")
         if not 1 <= self.subnets <= 16:
-            raise ValueError(f"subnets {self.subnets}: 1 to 16")
+            raise LabError(f"subnets {self.subnets}: 1 to 16")
 
     @property
     def node_names(self) -> list[str]:

@@ -71,8 +71,8 @@ def test_the_oldest_matching_selector_wins_and_the_younger_is_named() -> None:
         ("vxlanMTUV6", 1370, "vxlan_mtu_v6", 1370),
     ],
 )
-def test_values(field: str, value: object, setting: str, expected: object) -> None:
-    settings, warnings = resolve([config("default", **{field: value})], "n", {})
+def test_values(field: str, value: Any, setting: str, expected: object) -> None:
+    settings, warnings = resolve([config("default", OLD, **{field: value})], "n", {})
     assert getattr(settings, setting) == expected
     assert warnings == []
 
@@ -94,8 +94,8 @@ def test_values(field: str, value: object, setting: str, expected: object) -> No
         ("defaultEndpointToHostAction", "Perhaps"),
     ],
 )
-def test_a_value_that_means_nothing_yields_to_the_next_source_with_a_warning(field: str, value: object) -> None:
-    settings, [warning] = resolve([config("node.n", **{field: value}), config("default", vxlanMTU=1400)], "n", {})
+def test_a_value_that_means_nothing_yields_to_the_next_source_with_a_warning(field: str, value: Any) -> None:
+    settings, [warning] = resolve([config("node.n", OLD, **{field: value}), config("default", vxlanMTU=1400)], "n", {})
     assert settings == Settings(vxlan_mtu=1400)
     assert warning.startswith(f"FelixConfiguration node.n: {field} {value!r}: ")
 
