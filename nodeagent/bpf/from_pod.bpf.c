@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
+/* tc ingress at the host end of a pod's veth: everything that the pod sends. */
+#include "marks.h"
+#include "source.h"
+#include "verdict.h"
+
+static __always_inline enum verdict judge(struct __sk_buff *skb)
+{
+	__u32 ifindex = skb->ifindex;
+	const struct endpoint *endpoint = bpf_map_lookup_elem(&ENDPOINTS, &ifindex);
+
+	if (!endpoint)
+		return DROP_NO_ENDPOINT;
+	if (skb->vlan_present)
+		return DROP_ETHERTYPE;
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return ipv4_from_pod(skb, endpoint);
+	case bpf_htons(ETH_P_IPV6):
+		return ipv6_from_pod(skb, endpoint);
+	case bpf_htons(ETH_P_ARP):
+		return arp_from_pod(skb, endpoint);
+	}
+	return DROP_ETHERTYPE;
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	enum verdict verdict = judge(skb);
+
+	if (verdict != PASS)
+		return drop(skb, FROM_POD, verdict);
+	/* What a pod says of itself (OWN_HOST above all) is not believed. */
+	skb->mark = (skb->mark & ~MARK_MASK) | MARK_SEEN;
+	return pass(skb, FROM_POD);
+}
+
+char _license[] SEC("license") = "GPL"; /* the one of our two that the kernel knows */
