@@ -1,0 +1,171 @@
+"""Every CEL rule of every CRD: one object that passes it and one that it refuses, naming field and value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .cases import CASES, V4, Case
+from .conftest import Cluster, Json, collection, definitions
+
+BY_KIND = {crd["spec"]["names"]["kind"]: crd for crd in definitions()}
+
+
+SCHEMA_REFUSALS = [
+    ("IPPool", {}, "spec.cidr: Required value"),
+    ("IPPool", {"cidr": "10.1.0.0/33"}, 'spec.cidr: Invalid value: "10.1.0.0/33"'),
+    ("IPPool", {"cidr": "10.1.0.0"}, 'spec.cidr: Invalid value: "10.1.0.0"'),
+    ("IPPool", V4 | {"blockSize": 129}, "spec.blockSize: Invalid value: 129"),
+    ("IPPool", V4 | {"vxlanMode": "always"}, 'spec.vxlanMode: Unsupported value: "always"'),
+    ("IPPool", V4 | {"allowedUses": ["Pods"]}, 'spec.allowedUses[0]: Unsupported value: "Pods"'),
+    ("IPPool", V4 | {"allowedUses": ["Tunnel", "Tunnel"]}, 'spec.allowedUses[1]: Duplicate value: "Tunnel"'),
+    ("IPPool", V4 | {"natOutgoing": "yes"}, "spec.natOutgoing: Invalid value: "),
+    ("IPPool", V4 | {"nodeSelector": "a" * 1025}, "spec.nodeSelector: Too long"),
+    ("IPReservation", {"reservedCIDRs": ["10.0.0.0/8", "x"]}, 'spec.reservedCIDRs[1]: Invalid value: "x"'),
+    ("IPAMConfiguration", {"ipCooldownSeconds": 1201}, "spec.ipCooldownSeconds: Invalid value: 1201"),
+    ("IPAMConfiguration", {"maxBlocksPerHost": -1}, "spec.maxBlocksPerHost: Invalid value: -1"),
+    ("BlockAffinity", {"cidr": "10.1.0.0/26", "node": "a", "state": "mine"}, 'spec.state: Unsupported value: "mine"'),
+    (
+        "IPAMBlock",
+        {"cidr": "10.1.0.0/31", "affinity": "a", "allocations": [], "unallocated": [], "attributes": []}
+        | {"strictAffinity": False},
+        'spec.affinity: Invalid value: "a"',
+    ),
+    ("FelixConfiguration", {"vxlanPort": "http"}, "spec.vxlanPort: Invalid value: "),
+    ("FelixConfiguration", {"routeRefreshInterval": "1 day"}, 'spec.routeRefreshInterval: Invalid value: "1 day"'),
+    ("FelixConfiguration", {"logSeverityScreen": "loud"}, 'spec.logSeverityScreen: Invalid value: "loud"'),
+    ("FelixConfiguration", {"logActionRateLimit": "10/week"}, 'spec.logActionRateLimit: Invalid value: "10/week"'),
+    ("FelixConfiguration", {"iptablesMarkMask": 2**32}, "spec.iptablesMarkMask: Invalid value: 4294967296"),
+    ("FelixConfiguration", {"kubeNodePortRanges": [1] * 8}, "spec.kubeNodePortRanges: Too many: 8"),
+]
+
+ACCEPTED_FELIX: Json = {
+    "logSeverityScreen": "warning",
+    "defaultEndpointToHostAction": "ACCEPT",
+    "bpfLogLevel": "",
+    "routeRefreshInterval": "1.5s",
+    "netlinkTimeout": "1m30s",
+    "natPortRange": "32768:65535",
+    "bpfPSNATPorts": 20000,
+    "kubeNodePortRanges": ["30000:32767", 40000],
+    "featureDetectOverride": "SNATFullyRandom=true,MASQFullyRandom=false,RestoreSupportsLock=",
+    "featureGates": "A=enabled,B=false",
+    "logActionRateLimit": "10/second",
+    "bpfConntrackTimeouts": {"tcpEstablished": "1h", "tcpFinsSeen": "Auto"},
+    "bpfLogFilters": {"all": "tcp port 80"},
+    "failsafeInboundHostPorts": [{"port": 22, "protocol": "tcp", "net": "10.0.0.0/8"}],
+    "healthTimeoutOverrides": [{"name": "a", "timeout": "5s"}],
+    "bpfAttachType": "Netkit",
+    "bpfConntrackLogLevel": "Off",
+}
+
+
+def manifest(kind: str, name: str, spec: Json) -> Json:
+    crd = BY_KIND[kind]["spec"]
+    version = f"{crd['group']}/{crd['versions'][0]['name']}"
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def rules(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        for rule in node.get("x-kubernetes-validations", ()):
+            yield rule["message"]
+        for child in node.values():
+            yield from rules(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from rules(child)
+
+
+def test_every_rule_has_a_case() -> None:
+    written = [(kind, message) for kind, crd in BY_KIND.items() for message in rules(crd)]
+    assert len(set(written)) == len(written)
+    assert set(written) == {(case.kind, case.rule) for case in CASES}
+    counts = {kind: sum(1 for each, _ in written if each == kind) for kind in BY_KIND}
+    assert counts["IPPool"] == 16
+    assert counts["FelixConfiguration"] == 8
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.rule}")
+def test_rule(applied: Cluster, case: Case) -> None:
+    path = collection(BY_KIND[case.kind])
+    if case.old is None:
+        code, answer = applied.request("POST", f"{path}?dryRun=All", manifest(case.kind, case.good_name, case.good))
+        assert code == 201, answer["message"]
+        code, answer = applied.request("POST", f"{path}?dryRun=All", manifest(case.kind, case.bad_name, case.bad))
+    else:
+        assert applied.request("POST", path, manifest(case.kind, "default", case.old))[0] == 201
+        try:
+            good, bad = (update(applied, f"{path}/default", spec) for spec in (case.good, case.bad))
+        finally:
+            applied.request("DELETE", f"{path}/default")
+        assert good[0] == 200, good[1]["message"]
+        code, answer = bad
+    assert code == 422, answer
+    causes = answer["details"]["causes"]
+    assert len(causes) == 1, "refused for this rule alone"
+    for text in case.says:
+        assert text in answer["message"]
+
+
+def update(cluster: Cluster, path: str, spec: Json) -> tuple[int, Json]:
+    current = cluster.request("GET", path)[1]
+    return cluster.request("PUT", f"{path}?dryRun=All", current | {"spec": spec})
+
+
+@pytest.mark.parametrize(("kind", "spec", "message"), SCHEMA_REFUSALS, ids=lambda value: str(value)[:40])
+def test_schema_refuses_with_field_and_value(applied: Cluster, kind: str, spec: Json, message: str) -> None:
+    path = collection(BY_KIND[kind])
+    code, answer = applied.request("POST", f"{path}?dryRun=All", manifest(kind, "default", spec))
+    assert code == 422
+    assert message in answer["message"]
+
+
+def test_an_unknown_field_is_named(applied: Cluster) -> None:
+    path = collection(BY_KIND["IPPool"])
+    body = manifest("IPPool", "default", V4 | {"blokSize": 26})
+    code, answer = applied.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", body)
+    assert code == 400
+    assert 'unknown field "spec.blokSize"' in answer["message"]
+
+
+def test_calicos_spellings_of_felix_values_are_accepted(applied: Cluster) -> None:
+    path = collection(BY_KIND["FelixConfiguration"])
+    code, answer = applied.request("POST", f"{path}?dryRun=All", manifest("FelixConfiguration", "x", ACCEPTED_FELIX))
+    assert code == 201, answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "stored"),
+    [
+        ("IPPool", V4, V4 | {"nodeSelector": "all()", "assignmentMode": "Automatic"}),
+        ("IPReservation", {}, {}),
+        ("IPAMConfiguration", {}, {"strictAffinity": False, "autoAllocateBlocks": True, "maxBlocksPerHost": 0}),
+        ("FelixConfiguration", {}, {"nftablesMode": "Auto", "nftablesFlowTableOffload": "Disabled"}),
+        (
+            "BlockAffinity",
+            {"cidr": "10.1.0.0/26", "node": "a", "state": ""},
+            {"cidr": "10.1.0.0/26", "node": "a", "state": "", "deleted": False},
+        ),
+        (
+            "IPAMBlock",
+            {"cidr": "10.1.0.0/31", "allocations": [None], "unallocated": [], "attributes": [], "strictAffinity": True},
+            {"cidr": "10.1.0.0/31", "allocations": [None], "unallocated": [], "attributes": [], "strictAffinity": True}
+            | {"sequenceNumber": 0},
+        ),
+        ("IPAMHandle", {"handleID": "h", "block": {}}, {"handleID": "h", "block": {}}),
+        ("ClusterInformation", {}, {}),
+        ("NodePeer", {}, {}),
+        ("NodeState", {}, {}),
+        ("CompiledTier", {}, {}),
+        ("CompiledNetworkSet", {}, {}),
+        ("CompiledPolicy", {"source": {"kind": "kns"}}, {"source": {"kind": "kns"}}),
+        ("PolicyStatus", {"source": {"kind": "knp"}}, {"source": {"kind": "knp"}}),
+    ],
+)
+def test_defaults(applied: Cluster, kind: str, spec: Json, stored: Json) -> None:
+    """Exactly Calico's, and none of our own on the internal kinds: what is absent has the record's default."""
+    code, answer = applied.request("POST", f"{collection(BY_KIND[kind])}?dryRun=All", manifest(kind, "default", spec))
+    assert code == 201, answer["message"]
+    assert answer["spec"] == stored
