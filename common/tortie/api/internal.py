@@ -1,97 +1,28 @@
 """The kinds of group `tortie.io`, through which the operator speaks to the agents (docs/design/internal-kinds.md).
 
 The rule behind them: one change in the cluster is one write, however many nodes there are. Only the operator writes
-them; `NodeState.status` alone belongs to the agent of that node.
+them; `NodeState.status` alone belongs to the agent of that node. The compiled kinds are in `tortie.api.compiled`.
 """
 
 from __future__ import annotations
 
 import hashlib
 
+from tortie.api.compiled import API_VERSION as API_VERSION
+from tortie.api.compiled import FORMAT as FORMAT
+from tortie.api.compiled import GROUP as GROUP
+from tortie.api.compiled import STAMPED as STAMPED
+from tortie.api.compiled import VERSION as VERSION
+from tortie.api.compiled import CompiledNetworkSet as CompiledNetworkSet
+from tortie.api.compiled import CompiledNetworkSetSpec as CompiledNetworkSetSpec
+from tortie.api.compiled import CompiledPolicy as CompiledPolicy
+from tortie.api.compiled import CompiledPolicySpec as CompiledPolicySpec
+from tortie.api.compiled import CompiledRule as CompiledRule
+from tortie.api.compiled import CompiledTier as CompiledTier
+from tortie.api.compiled import CompiledTierSpec as CompiledTierSpec
+from tortie.api.compiled import Source as Source
+from tortie.api.compiled import Stamp as Stamp
 from tortie.api.meta import Condition, Metadata, Object, Record
-
-GROUP = "tortie.io"
-VERSION = "v1alpha1"
-API_VERSION = f"{GROUP}/{VERSION}"
-
-FORMAT = 1
-"""Format of the internal objects. An agent reads its own format and the one before and after it."""
-
-STAMPED = ("compiledtiers", "compiledpolicies", "compilednetworksets")
-"""Plurals of the kinds whose acknowledged resourceVersions an `after` stamp carries."""
-
-
-class Stamp(Record):
-    """Who wrote an object, and what its reader must have seen before it may adopt it.
-
-    `epoch` is the writer's lease epoch (leaseTransitions of the operator's Lease): a writer that meets a higher one
-    exits. `after` maps a plural of STAMPED to the highest resourceVersion of that kind that the API server had
-    acknowledged to the writer.
-    """
-
-    format: int = FORMAT
-    epoch: int = 0
-    after: dict[str, int] = {}
-
-
-class CompiledTierSpec(Stamp):
-    order: float | None = None
-    default_action: str = "Deny"
-
-
-class CompiledTier(Object):
-    api_version: str = API_VERSION
-    kind: str = "CompiledTier"
-    metadata: Metadata
-    spec: CompiledTierSpec
-
-
-class Source(Record):
-    """The object that a compiled one was made from."""
-
-    kind: str
-    """One of knp np gnp cnp snp sgnp sknp kns ksa."""
-    namespace: str = ""
-    name: str = ""
-    uid: str = ""
-    generation: int = 0
-
-
-class CompiledRule(Record):
-    """One rule of the normal form; the fields beyond the action come with policies."""
-
-    action: str
-    id: str
-    """16 hex digits: the first 8 bytes of SHA-256 over source uid, direction, canonical rule and occurrence."""
-
-
-class CompiledPolicySpec(Stamp):
-    """A policy, or the profile of a namespace (`kns`) or service account (`ksa`), which has labels to inherit."""
-
-    source: Source
-    ingress: tuple[CompiledRule, ...] = ()
-    egress: tuple[CompiledRule, ...] = ()
-    labels: dict[str, str] = {}
-    """Labels that the profile's endpoints inherit, prefixed `pcns.` or `pcsa.`."""
-
-
-class CompiledPolicy(Object):
-    api_version: str = API_VERSION
-    kind: str = "CompiledPolicy"
-    metadata: Metadata
-    spec: CompiledPolicySpec
-
-
-class CompiledNetworkSetSpec(Stamp):
-    labels: dict[str, str] = {}
-    nets: tuple[str, ...] = ()
-
-
-class CompiledNetworkSet(Object):
-    api_version: str = API_VERSION
-    kind: str = "CompiledNetworkSet"
-    metadata: Metadata
-    spec: CompiledNetworkSetSpec
 
 
 class LabelSet(Record):

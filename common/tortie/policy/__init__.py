@@ -1,0 +1,1 @@
+"""What policies mean: users' objects to the normal form, and the reference evaluator. No I/O."""
