@@ -4,12 +4,13 @@ A reconciler says what is there (`read`), what differs (`diff`, pure) and change
 owns by a mark (route protocol, device name, table name, pin path) and neither sees nor touches anything else, so that
 a restart adopts what is there. What the kernel holds is kept in memory by folding its notifications into it
 (`observe`), and read anew every minute or when a notification cannot be folded: adding a pod does not read 5,000
-routes.
+routes. What changes without a notification (maps, pins) is looked at twice a second.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import time
@@ -29,11 +30,16 @@ FAILURES = Counter("tortie_kernel_failures", "Changes that the kernel refused", 
 
 READ_AGAIN = 60.0
 """Seconds after which a subsystem is read in full again, notifications or not."""
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at what changes without a notification."""
 RETRY_FIRST, RETRY_MOST = 0.1, 30.0
 """Seconds before the first and the slowest retry of refused changes."""
 
 Message = Mapping[str, Any]
 """A kernel notification: pyroute2's decoded message (`event`: RTM_NEWLINK …), or {"event": "NFT", "table": name}."""
+LOOK: Message = {"event": "LOOK"}
+"""Not of the kernel: time to look at what it does not notify of. Comes every LOOK_AGAIN and after each batch, so that
+what is known then includes what was just done."""
 
 Desired = TypeVar("Desired")
 Wanted = TypeVar("Wanted", contravariant=True)
@@ -151,6 +157,8 @@ class Subsystem(Generic[Desired, Actual, Op]):
                 return
             broken = set() if self.reached is None or not batch else set(self.reconciler.diff(self.reached, actual))
             failures = await self.reconciler.apply(batch) if batch else ()
+            if batch:
+                self.observe(LOOK)
         except (OSError, NetlinkError) as error:
             self.forget()
             self._refused([ItemError(item=self.reconciler.subsystem, message=str(error))], set())
@@ -247,12 +255,14 @@ class Convergence:
             listener()
 
     async def run(self) -> None:
+        look_at = 0.0
         while True:
             deadline = min((s.deadline() for s in self.subsystems), default=float("inf"))
-            pause = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
-            try:
-                async with asyncio.timeout(pause):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, min(deadline, look_at) - time.monotonic())):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
-            await self.turn()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + LOOK_AGAIN
+                self.observe(LOOK)
+            if self._wake.is_set() or time.monotonic() >= deadline:
+                await self.turn()

@@ -1,0 +1,1 @@
+"""eBPF from this side: the only room that knows bcc and libbpf."""
