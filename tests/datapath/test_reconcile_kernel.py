@@ -126,7 +126,7 @@ async def running() -> AsyncIterator[Node]:
             convergence = Convergence(monitor.drain, monitor.drain)
             await devices.read(route)
             convergence.add(NftReconciler())
-            convergence.add(LinksReconciler(route, devices))
+            convergence.add(LinksReconciler(route, devices, lambda index: True))
             convergence.add(NeighboursReconciler(route, devices))
             convergence.add(RoutesReconciler(route, devices))
             node = Node(convergence, devices, {})

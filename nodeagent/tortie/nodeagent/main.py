@@ -23,6 +23,7 @@ from tortie.kube.serve import serve
 from tortie.nodeagent.adoption import Adoption
 from tortie.nodeagent.agent import Agent, Kernel
 from tortie.nodeagent.cni.server import Server
+from tortie.nodeagent.counters import DatapathCollector
 from tortie.nodeagent.endpoints import EndpointStore
 from tortie.nodeagent.files import replace_file
 from tortie.nodeagent.kernel.bpf import BpfReconciler
@@ -34,6 +35,7 @@ from tortie.nodeagent.kernel.nft import NftReconciler
 from tortie.nodeagent.kernel.reconcile import Convergence
 from tortie.nodeagent.kernel.routes import RoutesReconciler
 from tortie.nodeagent.last import LastObjects
+from tortie.nodeagent.maps.filters import guarded
 from tortie.nodeagent.metrics import AgentCollector
 from tortie.nodeagent.report import Reporter
 from tortie.nodeagent.watch import Watches
@@ -112,7 +114,7 @@ async def run(options: Options) -> None:
         kernel = Kernel(
             nft=convergence.add(NftReconciler()),
             datapath=convergence.add(BpfReconciler(options.bpf_dir, options.bpffs)),
-            links=convergence.add(LinksReconciler(route, devices)),
+            links=convergence.add(LinksReconciler(route, devices, guarded)),
             neighbours=convergence.add(NeighboursReconciler(route, devices)),
             routes=convergence.add(routes),
         )
@@ -120,6 +122,7 @@ async def run(options: Options) -> None:
         client = await stack.enter_async_context(await Client.connect(options.kubeconfig, user_agent="tortie-agent"))
         watches = Watches(client, options.node, adoption, last, agent.adopted)
         REGISTRY.register(AgentCollector(agent, watches))
+        REGISTRY.register(DatapathCollector(options.bpffs))
         heart = Heart()
         server = Server(agent, store, options.run_dir / "cni.sock")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from prometheus_client import REGISTRY
 
-from tortie.nodeagent.kernel.reconcile import Convergence, Failure, Message, Seen, Subsystem
+from tortie.nodeagent.kernel.reconcile import LOOK, LOOK_AGAIN, Convergence, Failure, Message, Seen, Subsystem
 
 Op = tuple[str, int | None]
 
@@ -25,6 +25,8 @@ class Shelf:
     tries: int = 0
     reverting: bool = False
     broken: bool = False
+    silent: bool = False
+    """Like a map: changes are not notified of."""
     subsystem: str = "shelf"
     notified: list[Message] = field(default_factory=list)
 
@@ -53,6 +55,10 @@ class Shelf:
         return failures
 
     def observe(self, actual: dict[str, int], message: Message) -> Seen:
+        if message == LOOK and self.silent and actual != self.there:
+            actual.clear()
+            actual.update(self.there)
+            return Seen.FOLDED
         if message["event"] != "SHELF":
             return Seen.NOTHING
         if message["value"] is None:
@@ -66,7 +72,8 @@ class Shelf:
             self.there.pop(key, None)
         else:
             self.there[key] = value
-        self.notified.append({"event": "SHELF", "key": key, "value": value})
+        if not self.silent:
+            self.notified.append({"event": "SHELF", "key": key, "value": value})
 
 
 @contextlib.asynccontextmanager
@@ -180,3 +187,39 @@ async def test_lost_notifications_mean_reading_anew(times: int) -> None:
         await asyncio.sleep(0.05)
         assert shelf.there == {"a": 1}
         assert shelf.reads == 2
+
+
+async def test_what_changes_without_a_notification_is_found_by_looking() -> None:
+    shelf, before = Shelf(silent=True), drift()
+    async with loop(shelf) as (convergence, subsystem):
+        subsystem.want({"a": 1})
+        convergence.wake()
+        await asyncio.sleep(0.05)
+        assert shelf.there == {"a": 1}
+        shelf.there["a"] = 9
+        await asyncio.sleep(LOOK_AGAIN + 0.1)
+        assert shelf.there == {"a": 1}
+        assert (shelf.reads, shelf.tries, drift()) == (1, 2, before + 1)
+
+
+async def test_after_a_batch_what_was_done_is_known_without_a_notification() -> None:
+    """Else the next turn would do it again and take that for a kernel that does not keep it."""
+    shelf = Shelf(silent=True)
+    async with loop(shelf) as (convergence, subsystem):
+        for value in range(5):
+            subsystem.want({"a": value})
+            convergence.wake()
+            await asyncio.sleep(0.02)
+        assert (shelf.reads, shelf.tries, convergence.errors) == (1, 5, ())
+
+
+async def test_looking_at_what_has_not_changed_is_no_turn() -> None:
+    shelf, turns = Shelf(silent=True), []
+    async with loop(shelf) as (convergence, subsystem):
+        convergence.listeners.append(lambda: turns.append(1))
+        subsystem.want({"a": 1})
+        convergence.wake()
+        await asyncio.sleep(0.1)
+        settled = len(turns)
+        await asyncio.sleep(2 * LOOK_AGAIN)
+        assert len(turns) == settled

@@ -1,4 +1,6 @@
-"""Devices: the VXLAN devices (made and removed here) and the host ends of pods' veths (made by the CNI server).
+"""Devices: the VXLAN devices (made and removed here) and the host ends of pods' veths (made by the CNI server, down).
+
+A veth passes nothing while one end is down. The host end is set up only once the programs are attached to it.
 
 Mark of ownership: the names `vxlan.calico`, `vxlan-v6.calico` and `cali*`.
 """
@@ -6,7 +8,7 @@ Mark of ownership: the names `vxlan.calico`, `vxlan-v6.calico` and `cali*`.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from pathlib import Path
@@ -89,10 +91,12 @@ def sysctl(path: str) -> str:
 class LinksReconciler:
     subsystem = "links"
 
-    def __init__(self, route: AsyncIPRoute, devices: Devices) -> None:
-        """`devices` is the node's mirror, which sees each notification before this does."""
+    def __init__(self, route: AsyncIPRoute, devices: Devices, guarded: Callable[[int], bool]) -> None:
+        """`devices` is the node's mirror, which sees each notification before this does. `guarded` says of a pod's
+        device, by index, whether it may be set up."""
         self._route = route
         self._devices = devices
+        self._guarded = guarded
         self._sysctls: dict[str, str] = {}
 
     async def read(self) -> Actual:
@@ -152,7 +156,10 @@ class LinksReconciler:
             case Make(link):
                 await self._make(link)
             case Adjust(name, attribute, value):
-                await self._route.link("set", index=self._index(name), **{attribute: value})
+                index = self._index(name)
+                if attribute == "state" and name.startswith(WORKLOAD_PREFIX) and not self._guarded(index):
+                    raise OSError(errno.EAGAIN, "stays down: no programs are attached to it")
+                await self._route.link("set", index=index, **{attribute: value})
             case Address(command, name, address):
                 await self._address(command, self._index(name), address)
 
