@@ -71,6 +71,7 @@ class Lab:
         await self._boot_infrastructure(plan)
         for name in plan.node_names:
             node.write_config(plan, self.machine(name), secrets.authority)
+            node.install_plugins(self.machine(name))
         booting = [self._boot_node(plan, name) for name in plan.node_names]
         await together([self._start_control_plane(plan, secrets, programs), *booting])
         self.say("API server is ready, the nodes have booted")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 from tortie.lab import pki
 from tortie.lab.binaries import ROOT
 from tortie.lab.components import AGENT, KUBELET, PROXY
+from tortie.lab.errors import LabError
 from tortie.lab.machine import Machine
 from tortie.lab.plan import API_PORT, POD_CIDRS, Plan
 
@@ -16,6 +18,8 @@ CONFIG = Path("/etc/kubernetes")
 """Where a node finds its credentials, as on any node; on the host it is in the machine's disk."""
 AGENT_TOKEN = "tortie-agent.token"
 PROGRAMS = Path(sys.executable).parent
+PORTMAP = Path("/usr/lib/cni/portmap")
+"""The reference plugin for host ports, from Debian's containernetworking-plugins."""
 
 
 def server(plan: Plan) -> str:
@@ -37,6 +41,15 @@ def write_config(plan: Plan, machine: Machine, authority: pki.Authority) -> None
     pki.write_kubeconfig(directory / "kube-proxy.conf", server(plan), ca, proxy)
     pki.write_kubeconfig(directory / "tortie-agent.conf", server(plan), ca, CONFIG / AGENT_TOKEN)
     (directory / "kube-proxy.yaml").write_text(json.dumps(proxy_configuration(machine.name), indent=1))
+
+
+def install_plugins(machine: Machine) -> None:
+    """What a distribution puts into /opt/cni/bin; Tortie's own plugin is brought by its agent."""
+    directory = machine.directory / "disk" / "opt" / "cni" / "bin"
+    directory.mkdir(parents=True, exist_ok=True)
+    if not PORTMAP.exists():
+        raise LabError(f"there is no {PORTMAP}: apt-get install containernetworking-plugins")
+    shutil.copy(PORTMAP, directory)
 
 
 def proxy_configuration(node: str) -> dict[str, object]:
