@@ -217,7 +217,9 @@ class _Parser:
         while self.take("!"):
             negated = not negated
         expression = self.primary()
-        return Not(expression) if negated else expression
+        if not negated:
+            return expression
+        return expression.operand if isinstance(expression, Not) else Not(expression)
 
     def primary(self) -> Expression:
         if match := self.match(FUNCTION):

@@ -34,6 +34,8 @@ CANONICAL = {
     "! !has(a)": "has(a)",
     "!! !has(a)": "!has(a)",
     "((has(a)))": "has(a)",
+    "!(!has(a))": "has(a)",
+    "!(!(!has(a)))": "!has(a)",
     "!a == 'b' && has(c)": '(!a == "b" && has(c))',
     "has(a) && has(b) || has(c)": "((has(a) && has(b)) || has(c))",
     "has(a) && (has(b) || has(c))": "(has(a) && (has(b) || has(c)))",
