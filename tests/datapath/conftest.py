@@ -6,11 +6,13 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
+REPOSITORY = Path(__file__).parents[2]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -33,3 +35,22 @@ def own_network() -> Iterator[None]:
         if LIBC.setns(home, CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
         os.close(home)
+
+
+@pytest.fixture(scope="session")
+def bpf_dir() -> Path:
+    """The object files, as `make` builds them."""
+    subprocess.run(["make", "--no-print-directory", "-C", REPOSITORY / "nodeagent" / "bpf"], check=True)
+    return REPOSITORY / "build" / "bpf"
+
+
+@pytest.fixture
+def bpffs(tmp_path: Path) -> Iterator[Path]:
+    """A bpffs of the test's own."""
+    folder = tmp_path / "bpffs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
