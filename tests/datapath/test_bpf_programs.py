@@ -333,13 +333,14 @@ def speaks_for_itself(frame: bytes) -> bool:
         return body[14:18] == packed(POD) or (body[14:18] == bytes(4) and body[6:8] == b"\0\1")
     if kind == IPV4:
         return body[12:16] == packed(POD)
-    source = body[8:24]
-    behind = 8 if body[6] == HOP_BY_HOP else 0
-    icmp = body[40 + behind :] if ICMP6 in (body[6], behind and body[40]) else b""
-    if icmp[:1] == bytes([ADVERT]) and not own6(icmp[8:24]):
+    source, following, message = body[8:24], body[6], body[40:]
+    if following == HOP_BY_HOP and len(message) >= 8:
+        following, message = message[0], message[8:]
+    kind = message[0] if following == ICMP6 and message else 0
+    if kind == ADVERT and not own6(message[8:24]):
         return False
-    link_messages = (131, 132, MLD2_REPORT, ROUTER_SOLICIT, SOLICIT, ADVERT)
-    return source == packed(POD6) or ((own6(source) or source == bytes(16)) and icmp[0] in link_messages)
+    on_link = own6(source) or source == bytes(16)
+    return source == packed(POD6) or (on_link and kind in (131, 132, MLD2_REPORT, ROUTER_SOLICIT, SOLICIT, ADVERT))
 
 
 def own6(address: bytes) -> bool:
