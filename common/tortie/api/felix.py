@@ -14,6 +14,26 @@ from tortie.api.meta import Metadata, Object, Record
 from tortie.api.selector import SelectorError, parse
 
 
+class FailsafePort(Record):
+    """A port of host endpoints that is open whatever policy says."""
+
+    port: int
+    protocol: str = "TCP"
+    """In any case; Calico's manifests write tcp."""
+    net: str = ""
+    """CIDR of the other side; empty: any."""
+
+
+FAILSAFE_IN = tuple(
+    FailsafePort(protocol=protocol, port=port)
+    for protocol, port in [("TCP", 22), ("UDP", 68), *(("TCP", p) for p in (179, 2379, 2380, 5473, 6443, 6666, 6667))]
+)
+FAILSAFE_OUT = tuple(
+    FailsafePort(protocol=protocol, port=port)
+    for protocol, port in [("UDP", 53), ("UDP", 67), *(("TCP", p) for p in (179, 2379, 2380, 5473, 6443, 6666, 6667))]
+)
+
+
 class FelixConfigurationSpec(Record):
     """The fields that Tortie acts on; None: not set. The CRD has all 188 of Calico's."""
 
@@ -32,6 +52,9 @@ class FelixConfigurationSpec(Record):
     default_endpoint_to_host_action: str | None = None
     ipv6_support: bool | None = None
     log_severity_screen: str | None = None
+    failsafe_inbound_host_ports: tuple[FailsafePort, ...] | None = None
+    failsafe_outbound_host_ports: tuple[FailsafePort, ...] | None = None
+    """None: FAILSAFE_IN and FAILSAFE_OUT; an empty list: none at all."""
 
 
 class FelixConfiguration(Object):
@@ -69,6 +92,16 @@ def resolve(
             else:
                 break
     return Settings(**settings), warnings
+
+
+def failsafes(
+    configs: Iterable[FelixConfiguration], node_name: str, node_labels: Mapping[str, str]
+) -> tuple[tuple[FailsafePort, ...], tuple[FailsafePort, ...]]:
+    """Ports inbound and outbound, each from the strongest configuration that lists any."""
+    specs = [config.spec for config in _sources(configs, node_name, node_labels)[0]]
+    inbound = (s.failsafe_inbound_host_ports for s in specs if s.failsafe_inbound_host_ports is not None)
+    outbound = (s.failsafe_outbound_host_ports for s in specs if s.failsafe_outbound_host_ports is not None)
+    return next(inbound, FAILSAFE_IN), next(outbound, FAILSAFE_OUT)
 
 
 def _sources(

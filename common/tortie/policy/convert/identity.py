@@ -1,4 +1,5 @@
-"""Ids of rules: the same rule of the same policy keeps its id, and so its counters, whatever is edited around it."""
+"""Where a compiled object comes from, and ids of its rules: the same rule of the same policy keeps its id, and so its
+counters, whatever is edited around it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,17 @@ from collections.abc import Iterable
 import msgspec
 
 from tortie.api.compiled import CompiledRule, Source
+from tortie.api.meta import Metadata
+
+
+def source_of(kind: str, metadata: Metadata) -> Source:
+    return Source(
+        kind=kind,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        generation=metadata.generation,
+    )
 
 
 def identified(source: Source, direction: str, rules: Iterable[CompiledRule]) -> tuple[CompiledRule, ...]:
