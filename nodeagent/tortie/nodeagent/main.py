@@ -60,6 +60,10 @@ class Options:
     cni_plugin: Path
     metrics_port: int
 
+    @property
+    def cni_socket(self) -> Path:
+        return self.run_dir / "cni.sock"
+
     @classmethod
     def parse(cls, arguments: Sequence[str] | None = None) -> Options:
         parser = argparse.ArgumentParser(prog="tortie-agent", description="Tortie's node agent")
@@ -124,7 +128,7 @@ async def run(options: Options) -> None:
         REGISTRY.register(AgentCollector(agent, watches))
         REGISTRY.register(DatapathCollector(options.bpffs))
         heart = Heart()
-        server = Server(agent, store, options.run_dir / "cni.sock")
+        server = Server(agent, store, options.cni_socket)
 
         def ready() -> str | None:
             return agent.ready() or server.ready()
@@ -170,16 +174,16 @@ def install(options: Options) -> None:
     options.cni_bin_dir.mkdir(parents=True, exist_ok=True)
     options.cni_conf_dir.mkdir(parents=True, exist_ok=True)
     replace_file(options.cni_bin_dir / "tortie", options.cni_plugin.read_bytes(), mode=0o755)
-    conflist = configuration(portmap=(options.cni_bin_dir / "portmap").exists())
+    conflist = configuration(options.cni_socket, portmap=(options.cni_bin_dir / "portmap").exists())
     replace_file(options.cni_conf_dir / CONFLIST, json.dumps(conflist, indent=2).encode() + b"\n", mode=0o644)
 
 
-def configuration(*, portmap: bool) -> dict[str, Any]:
+def configuration(socket: Path, *, portmap: bool) -> dict[str, Any]:
     """The network configuration list; host ports by the reference plugin where the node has it.
 
     `cniVersion` stays at 1.0.0 because older containerd refuses 1.1.0; newer runtimes choose from `cniVersions`.
     """
-    plugins: list[dict[str, Any]] = [{"type": "tortie"}]
+    plugins: list[dict[str, Any]] = [{"type": "tortie", "socket": str(socket)}]
     if portmap:
         plugins.append({"type": "portmap", "snat": True, "capabilities": {"portMappings": True}})
     return {
