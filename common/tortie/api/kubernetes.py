@@ -66,8 +66,17 @@ class NodeAddress(Record):
     address: str
 
 
+class NodeCondition(Record):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+
+
 class NodeStatus(Record):
     addresses: tuple[NodeAddress, ...] = ()
+    conditions: tuple[NodeCondition, ...] = ()
 
 
 class Node(Object):

@@ -1,0 +1,116 @@
+"""The first IPPools of a cluster, made once."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import yaml
+
+from tortie.api.calico import ClusterInformation, IPPool, IPPoolSpec
+from tortie.api.kubernetes import ConfigMap
+from tortie.kube.client import AlreadyExists, Client, NotFound
+from tortie.kube.resources import CLUSTER_INFORMATION, CONFIG_MAP, IP_POOL
+
+log = logging.getLogger(__name__)
+
+MADE = "tortie.io/default-ip-pools"
+"""Annotation of ClusterInformation `default`: which pools were made. With it none is made again, whatever became of
+them: a pool that someone deleted stays deleted."""
+
+PoolValues = Sequence[dict[str, Any]]
+
+
+class PoolValueError(ValueError):
+    """The value `ipPools` does not say what a pool is; the message names item and field."""
+
+
+async def establish(client: Client, values: PoolValues | None) -> None:
+    """Make the pools that `values` says; None: what kubeadm says. Raises ApiError.
+
+    Made at most once in the life of a cluster.
+    """
+    information = await cluster_information(client)
+    if MADE in information.metadata.annotations:
+        return
+    pools = given(values) if values is not None else kubeadm_pools(await pod_subnets(client))
+    if not pools:
+        # Nothing is recorded: ClusterConfiguration may still come. Nodes say that there is no pool.
+        return
+    for pool in pools:
+        try:
+            await client.create(IP_POOL, {"apiVersion": "projectcalico.org/v3", "kind": "IPPool", **pool}, type=IPPool)
+        except AlreadyExists:
+            continue
+        log.info("pool is made", extra={"pool": pool["metadata"]["name"], "cidr": pool["spec"]["cidr"]})
+    names = ",".join(pool["metadata"]["name"] for pool in pools)
+    body = {"metadata": {"annotations": {MADE: names}}}
+    await client.patch(CLUSTER_INFORMATION, "default", body, type=ClusterInformation)
+
+
+async def cluster_information(client: Client) -> ClusterInformation:
+    """The one named `default`, made if there is none, as Calico makes it."""
+    try:
+        return await client.get(CLUSTER_INFORMATION, "default", type=ClusterInformation)
+    except NotFound:
+        spec = {"clusterGUID": uuid.uuid4().hex, "clusterType": "k8s", "datastoreReady": True}
+        body = {
+            "apiVersion": "projectcalico.org/v3",
+            "kind": "ClusterInformation",
+            "metadata": {"name": "default"},
+            "spec": spec,
+        }
+        try:
+            return await client.create(CLUSTER_INFORMATION, body, type=ClusterInformation)
+        except AlreadyExists:
+            return await client.get(CLUSTER_INFORMATION, "default", type=ClusterInformation)
+
+
+def given(values: PoolValues) -> list[dict[str, Any]]:
+    """IPPools from the value `ipPools`: fields of IPPoolSpec and `name`. Raises PoolValueError."""
+    pools = []
+    for number, value in enumerate(values):
+        spec = {key: content for key, content in value.items() if key != "name"}
+        try:
+            ipaddress.ip_network(str(spec.get("cidr", "")))
+            msgspec.convert(spec, IPPoolSpec)
+        except (ValueError, msgspec.ValidationError) as error:
+            raise PoolValueError(f"ipPools[{number}]: {error}") from None
+        pools.append(pool(value.get("name") or default_name(spec["cidr"]), spec))
+    return pools
+
+
+def kubeadm_pools(cidrs: Sequence[str]) -> list[dict[str, Any]]:
+    """One pool per family for kubeadm's pod subnets: CrossSubnet VXLAN, NAT for IPv4 only."""
+    pools = []
+    for cidr in cidrs:
+        six = ":" in cidr
+        spec: dict[str, Any] = {"cidr": cidr, "blockSize": 122 if six else 26, "vxlanMode": "CrossSubnet"}
+        if not six:
+            spec["natOutgoing"] = True
+        pools.append(pool(default_name(cidr), spec))
+    return pools
+
+
+def pool(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": spec}
+
+
+def default_name(cidr: str) -> str:
+    """As Calico names its own."""
+    return f"default-ipv{6 if ':' in cidr else 4}-ippool"
+
+
+async def pod_subnets(client: Client) -> list[str]:
+    """`networking.podSubnet` of kubeadm's ClusterConfiguration; empty in a cluster that is not kubeadm's."""
+    try:
+        found = await client.get(CONFIG_MAP, "kubeadm-config", namespace="kube-system", type=ConfigMap)
+    except NotFound:
+        return []
+    configuration = yaml.safe_load(found.data.get("ClusterConfiguration", "")) or {}
+    text = (configuration.get("networking") or {}).get("podSubnet") or ""
+    return [cidr.strip() for cidr in text.split(",") if cidr.strip()]

@@ -1,0 +1,1 @@
+"""Who gets which address: pools, blocks and addresses. Pure."""
