@@ -46,7 +46,7 @@ class Put(Generic[T]):
 
 @dataclass(frozen=True)
 class Gone(Generic[T]):
-    """Deleted; `obj` as it was last, None if that could not be decoded."""
+    """Deleted; `obj` as it was last, None if that could not be decoded (then perhaps no Put went before)."""
 
     key: str
     obj: T | None
