@@ -40,7 +40,7 @@ def own_network() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def bpf_dir() -> Path:
     """The object files, as `make` builds them."""
-    subprocess.run(["make", "--no-print-directory", "-C", REPOSITORY / "nodeagent" / "bpf"], check=True)
+    subprocess.run(["make", "-s", "-C", REPOSITORY / "nodeagent" / "bpf"], check=True)
     return REPOSITORY / "build" / "bpf"
 
 

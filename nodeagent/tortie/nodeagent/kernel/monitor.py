@@ -85,6 +85,8 @@ class Monitor:
         """Hand over everything that has come."""
         for data in self._received(self._route):
             for message in self._marshal.parse(data):
+                if "event" not in message:  # of a type that pyroute2 does not know: RTM_NEWCHAIN
+                    continue
                 # What a bridge says of its ports looks like news of links: "deleted" there means taken off the bridge.
                 if message.get("family") != AF_BRIDGE or not message["event"].endswith("LINK"):
                     self._observe(message)
