@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import logging
 import signal
 import time
@@ -22,10 +21,10 @@ from tortie.kube.client import Client
 from tortie.kube.serve import serve
 from tortie.nodeagent.adoption import Adoption
 from tortie.nodeagent.agent import Agent, Kernel
+from tortie.nodeagent.cni import conflist
 from tortie.nodeagent.cni.server import Server
 from tortie.nodeagent.counters import DatapathCollector
 from tortie.nodeagent.endpoints import EndpointStore
-from tortie.nodeagent.files import replace_file
 from tortie.nodeagent.kernel.bpf import BpfReconciler
 from tortie.nodeagent.kernel.devices import Devices
 from tortie.nodeagent.kernel.links import LinksReconciler
@@ -42,7 +41,6 @@ from tortie.nodeagent.watch import Watches
 
 log = logging.getLogger(__name__)
 
-CONFLIST = "10-tortie.conflist"
 LOOP_MAY_TAKE = 10.0
 """Seconds within which a live event loop answers."""
 
@@ -163,35 +161,9 @@ async def attach_pods(options: Options, agent: Agent, server: Server) -> None:
         await agent.news()
     async with asyncio.TaskGroup() as group:
         group.create_task(server.run())
-        while server.ready():
-            await asyncio.sleep(0.01)
-        install(options)
+        await server.listening.wait()
+        await conflist.install(options.cni_plugin, options.cni_bin_dir, options.cni_conf_dir, options.cni_socket)
         log.info("pods can be attached")
-
-
-def install(options: Options) -> None:
-    """The plugin, then the configuration that names it, each in one step."""
-    options.cni_bin_dir.mkdir(parents=True, exist_ok=True)
-    options.cni_conf_dir.mkdir(parents=True, exist_ok=True)
-    replace_file(options.cni_bin_dir / "tortie", options.cni_plugin.read_bytes(), mode=0o755)
-    conflist = configuration(options.cni_socket, portmap=(options.cni_bin_dir / "portmap").exists())
-    replace_file(options.cni_conf_dir / CONFLIST, json.dumps(conflist, indent=2).encode() + b"\n", mode=0o644)
-
-
-def configuration(socket: Path, *, portmap: bool) -> dict[str, Any]:
-    """The network configuration list; host ports by the reference plugin where the node has it.
-
-    `cniVersion` stays at 1.0.0 because older containerd refuses 1.1.0; newer runtimes choose from `cniVersions`.
-    """
-    plugins: list[dict[str, Any]] = [{"type": "tortie", "socket": str(socket)}]
-    if portmap:
-        plugins.append({"type": "portmap", "snat": True, "capabilities": {"portMappings": True}})
-    return {
-        "name": "k8s-pod-network",
-        "cniVersion": "1.0.0",
-        "cniVersions": ["0.4.0", "1.0.0", "1.1.0"],
-        "plugins": plugins,
-    }
 
 
 def main() -> None:
