@@ -22,6 +22,7 @@ from .pods import NODE, NODE6, Node, Pod, Stream, drift, js, running, sh, until
 
 pytestmark = [pytest.mark.usefixtures("own_network"), pytest.mark.timeout(60)]
 
+LICENSE = 'char _license[] SEC("license") = "GPL";'
 DROPPING = 'SEC("tc") int from_pod(struct __sk_buff *skb) { return 2; }'
 REFUSED = 'SEC("tc") int from_pod(struct __sk_buff *skb) { return *(int *)(long)skb->data; }'
 OTHER_MAPS = """
