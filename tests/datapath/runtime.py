@@ -193,9 +193,7 @@ async def serving(home: Path) -> AsyncIterator[Agent]:
         entries = Entries(store, route)
         server = Server(entries, store, home / "run" / "cni.sock")
         task = asyncio.create_task(server.run())
-        while server.ready():
-            assert not task.done(), task.exception()
-            await asyncio.sleep(0.001)
+        await asyncio.wait_for(server.listening.wait(), 5)
         try:
             yield Agent(entries, store, server)
         finally:

@@ -102,8 +102,7 @@ class Attachments:
         failures = []
         for name, record in (*stale, *left):
             try:
-                async with self._turn(record.key if record else name):
-                    await self._clear(name, record)
+                await self._clear(name, record)
             except CniError as error:
                 failures.append(str(error))
         if failures:
@@ -209,7 +208,7 @@ class Attachments:
                 host = await veth.find(self._route, name)
                 if host and ((record and claims(record, host)) or self._left_over(host)):
                     await veth.remove(self._route, host.index)
-            if record:
+            if record and self._store.get(*record.key) is record:
                 self._store.remove(*record.key)
 
     def _left_over(self, host: veth.End) -> bool:

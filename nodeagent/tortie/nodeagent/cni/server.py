@@ -66,11 +66,11 @@ class Server:
         self._agent = agent
         self._store = store
         self._path = socket_path
-        self._listening = False
+        self.listening = asyncio.Event()
 
     def ready(self) -> str | None:
         """None when the plugin is answered, else why not."""
-        return None if self._listening else f"nobody listens on {self._path} yet"
+        return None if self.listening.is_set() else f"nobody listens on {self._path} yet"
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -90,11 +90,11 @@ class Server:
             listener.bind(str(self._path))
             self._path.chmod(0o600)
             listener.listen(512)
-            self._listening = True
+            self.listening.set()
             try:
                 yield listener
             finally:
-                self._listening = False
+                self.listening.clear()
                 self._path.unlink(missing_ok=True)
 
     async def _serve(self, connection: socket.socket, attachments: Attachments) -> None:
