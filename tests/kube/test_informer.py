@@ -145,6 +145,10 @@ async def test_a_line_that_is_cut_in_the_middle_comes_again_as_a_whole(
         await recorder.until(lambda: len(recorder.versions) > 1)
         assert recorder.versions == [small.metadata.version, big.metadata.version]
         assert recorder.objects[f"{namespace}/big"] == big
+        # Many at once, so that pieces hold the end of one line and the beginning of the next.
+        many = await asyncio.gather(*(put(client, namespace, f"big-{n}", text="y" * 100_000) for n in range(20)))
+        await recorder.until(lambda: len(recorder.versions) == 22)
+        assert recorder.versions[2:] == sorted(each.metadata.version for each in many)
     assert sample("tortie_watch_restarts_total", kind="middle", reason="failed") == 1
     assert len(recorder.lists) == 1
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tortie.kube import lease
 from tortie.kube.client import Client
 from tortie.kube.lease import Elector, Lease, LeaseLost
 from tortie.kube.resources import LEASE
@@ -23,6 +24,7 @@ DURATION, RENEW = 2.0, 0.4
 HOLDER = """
 import asyncio, sys
 from pathlib import Path
+from tortie.kube import lease
 from tortie.kube.client import Client
 from tortie.kube.lease import Elector
 
@@ -110,9 +112,15 @@ async def test_after_kill_9_the_next_one_leads_within_the_duration_and_two_secon
 
 @pytest.mark.parametrize("delay", [0.0, 0.5], ids=["fast network", "slow network"])
 async def test_a_holder_cut_off_gives_up_before_another_takes_over(
-    client: Client, distant: Client, proxy: Proxy, namespace: str, delay: float
+    client: Client,
+    distant: Client,
+    proxy: Proxy,
+    namespace: str,
+    delay: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Answers that arrive late make the contender no earlier and the holder no later."""
+    """Answers that arrive late make the holder no later; a contender that looks all the time is no earlier."""
+    monkeypatch.setattr(lease, "POLL", 0.02)
     holder, other = elector(distant, namespace, "a"), elector(client, namespace, "b")
     await holder.acquire()
     ended: list[float] = []

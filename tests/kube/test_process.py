@@ -89,7 +89,7 @@ class Served:
 
 @pytest.fixture
 async def served() -> AsyncIterator[Served]:
-    served = Served(*free_ports(1))
+    served = Served(free_ports(1)[0])
     reasons = served.reasons
     task = asyncio.create_task(serve(served.port, lambda: reasons["live"], lambda: reasons["ready"]))
     async with asyncio.timeout(5):
