@@ -175,6 +175,7 @@ def main() -> None:
     options = Options.parse()
     json_log.setup("operator", "info")
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it warns of running in a thread
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run(options))

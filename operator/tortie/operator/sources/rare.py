@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from kubernetes_asyncio import config
@@ -188,4 +188,11 @@ async def operator(registry: kopf.OperatorRegistry, stop: threading.Event) -> No
     settings.watching.chunk_size = 500
     settings.process.ultimate_exiting_timeout = None
     settings.persistence.finalizer = "tortie.io/none"
-    await kopf.operator(registry=registry, settings=settings, standalone=True, clusterwide=True, stop_flag=stop)
+    await kopf.operator(
+        registry=registry,
+        settings=settings,
+        identity=cast(Any, "tortie-operator"),  # else it asks DNS for this host's name, which may take seconds
+        standalone=True,
+        clusterwide=True,
+        stop_flag=stop,
+    )
