@@ -9,8 +9,9 @@ restarts, phases, deletion), this has the same; it knows no images, volumes, cgr
     manifest   the fields of Pods       pods       which pods there are → one worker each
     cni        what libcni does         worker     the life of one pod
     network    is the node's CNI up?    container  one container: started, probed, restarted, stopped
-    sandbox    a pod's namespaces       command    what a container runs
-    shim       a pod's PID 1            echo       what runs for an image that this machine does not have
-    probes     probes and hooks         status     what the API server is told of a pod
+    housing    a pod's network          command    what a container runs
+    sandbox    a pod's namespaces       echo       what runs for an image that this machine does not have
+    shim       a pod's PID 1            probes     probes and hooks
+    status     what a pod's state is    report     telling the API server
     events     Events                   records    what of all this survives the kubelet
 """

@@ -58,6 +58,7 @@ async def run(options: Options) -> None:
         node = Node(options.node, host_ips, client, cni, network, store, events, Prober(session))
         pods = Pods(node, tasks)
         pods.resume()
+        await network.look()  # before anything is said of the node: a restart must not make it unready
         fields = f"spec.nodeName={options.node}"
         informer = Informer(client, POD, Pod, listener=pods.take, fields=fields, name="pods")
         for duty in (network.run(), keeper.run(), events.run(), informer.run()):

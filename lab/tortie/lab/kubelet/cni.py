@@ -66,13 +66,15 @@ def load(directory: Path) -> Network:
         raise CniError(f"cni plugin not initialized: no network config found in {directory}")
     try:
         return parse(json.loads(files[0].read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CniError(f"{files[0]}: {type(error).__name__}: {error}") from error
 
 
 def parse(document: Document) -> Network:
     """A list, or (the older form) the configuration of a single plugin."""
     plugins = document.get("plugins") or [document]
+    if not all(plugin.get("type") for plugin in plugins):
+        raise ValueError("a plugin without a type")
     offered = [*document.get("cniVersions", ()), document.get("cniVersion", "0.1.0")]
     known = [version for version in offered if numbers(version) <= LATEST]
     if not known:

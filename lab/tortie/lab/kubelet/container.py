@@ -54,6 +54,8 @@ class Container:
         self.spec = spec
         self.state: State = Waiting("PodInitializing" if pod.spec.init_containers else "ContainerCreating")
         self.restarts, self.last = record.restarts, record.last
+        if record.ended and record.last:
+            self.state, self.last = record.last, None
         self.ready, self.started = record.ready, record.started
         self.begun = asyncio.Event()
         """It has started as far as its startup probe and hook tell: what follows a sidecar may begin."""
@@ -65,8 +67,9 @@ class Container:
 
     @property
     def record(self) -> ContainerRecord:
+        ended = isinstance(self.state, Ended)
         last = self.state if isinstance(self.state, Ended) else self.last
-        return ContainerRecord(restarts=self.restarts, ready=self.ready, started=self.started, last=last)
+        return ContainerRecord(restarts=self.restarts, ready=self.ready, started=self.started, ended=ended, last=last)
 
     @property
     def view(self) -> ContainerView:
@@ -79,21 +82,18 @@ class Container:
 
     async def live(self, home: Home, policy: str) -> None:
         """Return when it has ended and is not to run again. Cancellation leaves it running."""
-        resumed = self._resume(home)
         while not self.ended_for_good(policy):
-            if not resumed:
+            if not isinstance(self.state, Running):
                 await self._back_off()
-            resumed = False
-            if await self._start(home):
+            if isinstance(self.state, Running) or await self._start(home):
                 await self._look_after(home)
 
-    def _resume(self, home: Home) -> bool:
+    def resume(self, sandbox: Sandbox) -> None:
         """Take up what a kubelet before this one left, running or ended."""
-        run = home.sandbox.runs.get(self.spec.name)
-        if run is None:
-            return False
-        self._set(Running(run.id, run.started))
-        return True
+        if run := sandbox.runs.get(self.spec.name):
+            self.state = Running(run.id, run.started) if run.exit_code is None else _ended(run)
+            if self.last and self.last.run == run.id:
+                self.last = None
 
     def again(self) -> None:
         """It is to run anew in a new sandbox, whatever came of it in the one before."""
@@ -117,8 +117,6 @@ class Container:
 
     async def _start(self, home: Home) -> bool:
         """Whether it runs; if not, its state says why."""
-        if isinstance(self.state, Running):
-            return True
         if isinstance(self.state, Ended):
             self.last = self.state
         if self.last:
@@ -149,12 +147,7 @@ class Container:
             tending.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await tending
-        self._over(run)
-
-    def _over(self, run: Run) -> None:
-        code = run.exit_code or 0
-        reason = "Error" if code else "Completed"
-        self._end(Ended(run=run.id, exit_code=code, reason=reason, started=run.started, finished=run.finished))
+        self._end(_ended(run))
 
     def lost(self) -> None:
         """Its sandbox died, and it with it."""
@@ -173,10 +166,10 @@ class Container:
         ended = Ended(run="", exit_code=KILLED, reason=reason, started=now, finished=now, message=message)
         self.state = ended
 
-    def wait(self, reason: str, message: str) -> None:
+    def explain(self, message: str) -> None:
         """Say why it has not begun."""
         if isinstance(self.state, Waiting):
-            self._set(Waiting(reason, message))
+            self._set(Waiting(self.state.reason, message))
 
     def _end(self, ended: Ended) -> None:
         self.ready = self.started = False
@@ -263,7 +256,7 @@ class Container:
             await self._end_process(home.sandbox, max(1.0, deadline - time.monotonic()))
         if isinstance(self.state, Running):
             run = home.sandbox.runs[self.spec.name]
-            self.lost() if run.exit_code is None else self._over(run)
+            self.lost() if run.exit_code is None else self._end(_ended(run))
 
     async def _end_process(self, sandbox: Sandbox, grace: float) -> None:
         """Returns when it has ended, or its sandbox has."""
@@ -272,6 +265,12 @@ class Container:
         if not await _either(sandbox, name, grace):
             await sandbox.signal(name, signal.SIGKILL)
             await _either(sandbox, name, None)
+
+
+def _ended(run: Run) -> Ended:
+    code = run.exit_code or 0
+    reason = "Error" if code else "Completed"
+    return Ended(run=run.id, exit_code=code, reason=reason, started=run.started, finished=run.finished)
 
 
 async def _either(sandbox: Sandbox, name: str, patience: float | None) -> bool:

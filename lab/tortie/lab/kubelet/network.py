@@ -26,10 +26,10 @@ class Network:
 
     async def run(self) -> None:
         while True:
-            await self._look()
             await asyncio.sleep(READY_PERIOD if self.ready.is_set() else UNREADY_PERIOD)
+            await self.look()
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         reason = None
         try:
             await self._cni.status()

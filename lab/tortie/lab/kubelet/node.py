@@ -8,7 +8,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +124,19 @@ class NodeKeeper:
             "capacity": CAPACITY,
             "allocatable": CAPACITY,
             "nodeInfo": node_info(),
-            "conditions": self._conditions(),
         }
+        fresh = {"apiVersion": "v1", "kind": "Node", **body, "status": status | {"conditions": self._conditions({})}}
         try:
-            document = {"apiVersion": "v1", "kind": "Node", **body, "status": status}
-            node = await self._client.create(NODE, document, type=Node)
-        except AlreadyExists:
+            node = await self._client.create(NODE, fresh, type=Node)
+        except AlreadyExists:  # a restart changes nothing about how well it is
             node = await self._client.patch(NODE, self._name, body, type=Node)
             status["addresses"] = [{"$patch": "replace"}, *addresses]
             await self._patch_status(status)
         self._uid = node.metadata.uid
         log.info("node is registered", extra={"uid": self._uid, "addresses": list(self._host_ips)})
 
-    def _conditions(self) -> list[dict[str, Any]]:
+    def _conditions(self, known: Mapping[str, NodeCondition]) -> list[dict[str, Any]]:
+        """What is to be said, beside what the API server has."""
         now = timestamp(time.time())
         if reason := self._unready():
             message = (
@@ -154,6 +154,7 @@ class NodeKeeper:
         }
         return [
             {"type": name, "status": status, "reason": reason, "message": message, "lastHeartbeatTime": now}
+            | ({} if name in known and known[name].status == status else {"lastTransitionTime": now})
             for name, (status, reason, message) in listed.items()
         ]
 
@@ -165,12 +166,8 @@ class NodeKeeper:
             try:
                 node = await self._client.get(NODE, self._name, type=Node)
                 known = {condition.type: condition for condition in node.status.conditions}
-                wanted = self._conditions()
+                wanted = self._conditions(known)
                 if time.monotonic() - written > REPORT_SECONDS or any(_differs(each, known) for each in wanted):
-                    now = timestamp(time.time())
-                    for each in wanted:
-                        if each["type"] not in known or known[each["type"]].status != each["status"]:
-                            each["lastTransitionTime"] = now
                     await self._patch_status({"conditions": wanted})
                     written = time.monotonic()
                 wait: float = RENEW_SECONDS
@@ -214,7 +211,7 @@ class NodeKeeper:
             log.warning("another kubelet renews the lease of this node")
 
 
-def _differs(wanted: dict[str, Any], known: dict[str, NodeCondition]) -> bool:
+def _differs(wanted: Mapping[str, Any], known: Mapping[str, NodeCondition]) -> bool:
     have = known.get(wanted["type"])
     return have is None or (have.status, have.reason, have.message) != (
         wanted["status"],

@@ -30,7 +30,7 @@ class Pods:
             self._begin(record.pod, record)
 
     def attachments(self) -> set[tuple[str, str]]:
-        return {worker.attachment for worker in self._workers.values() if worker.attachment}
+        return {each for worker in self._workers.values() if (each := worker.housing.attachment)}
 
     def take(self, change: Change[Pod]) -> None:
         match change:

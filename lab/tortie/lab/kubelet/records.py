@@ -33,6 +33,8 @@ class ContainerRecord(Record):
     restarts: int = 0
     ready: bool = False
     started: bool = False
+    ended: bool = False
+    """`last` is the life that it is in, not the one before."""
     last: Ended | None = None
 
 
@@ -65,11 +67,12 @@ class Store:
         """The directory of a container's logs, `0.log` of its first life, laid out as in a kubelet's /var/log/pods."""
         return self.run_dir / "logs" / f"{_name(pod)}_{pod.metadata.uid}" / container
 
-    def save(self, record: PodRecord, netns: str) -> None:
+    def save(self, record: PodRecord) -> None:
         _replace(self._record(record.pod), record)
-        if record.sandbox:
-            public = PublicRecord(uid=record.pod.metadata.uid, sandbox=record.sandbox, netns=netns, ips=record.ips)
-            _replace(self._public(record.pod), public)
+
+    def publish(self, pod: Pod, sandbox: str, netns: str, ips: tuple[str, ...]) -> None:
+        """The pod has got its network."""
+        _replace(self._public(pod), PublicRecord(uid=pod.metadata.uid, sandbox=sandbox, netns=netns, ips=ips))
 
     def withdraw(self, pod: Pod) -> None:
         """The pod has no network namespace any more; one of the same name that came after it may have one."""
