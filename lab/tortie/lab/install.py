@@ -15,7 +15,8 @@ from tortie.lab.pki import LIFETIME
 from tortie.lab.plan import POD_CIDRS
 
 CRDS = ROOT / "crds"
-ROLES = ROOT / "helm" / "tortie" / "files" / "rbac"
+FILES = ROOT / "helm" / "tortie" / "files"
+"""The chart's roles (`rbac`) and admission policies."""
 NAMESPACE = "tortie-system"
 OPERATOR_ACCOUNT, AGENT_ACCOUNT = "tortie-operator", "tortie-agent"
 GROUP = "rbac.authorization.k8s.io"
@@ -38,10 +39,9 @@ TOKEN_SECONDS = int(LIFETIME.total_seconds())
 
 
 def documents() -> list[Document]:
-    """Everything but the CRDs: namespace, accounts, and what lies in ROLES with a binding for each role."""
-    files = [document for file in sorted(ROLES.glob("*.yaml")) for document in yaml.safe_load_all(file.read_text())]
-    roles = [document for document in files if document]
-    return [*accounts(), *roles, *bindings(roles)]
+    """Everything but the CRDs: namespace, accounts, and what lies in FILES with a binding for each role."""
+    found = [doc for file in sorted(FILES.glob("*/*.yaml")) for doc in yaml.safe_load_all(file.read_text()) if doc]
+    return [*accounts(), *found, *bindings(found)]
 
 
 def accounts() -> Iterator[Document]:
