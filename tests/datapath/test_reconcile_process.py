@@ -245,7 +245,7 @@ def answers(address: str) -> bool:
 def test_before_the_first_complete_picture_the_kernel_is_left_alone(host: Host) -> None:
     host.pod()
     show = "ip -d link; ip addr; ip route show table all; ip -6 route show table all; ip neigh; nft list ruleset"
-    time.sleep(1.5)  # IPv6 settles
+    until(lambda: "tentative" not in sh("ip addr"))
     before = sh(show)
     host.start()
     time.sleep(3)

@@ -255,6 +255,8 @@ class Convergence:
             listener()
 
     async def run(self) -> None:
+        """For ever. The first turn needs no reason: with the API server down there may never be one."""
+        self.wake()
         look_at = 0.0
         while True:
             deadline = min((s.deadline() for s in self.subsystems), default=float("inf"))
