@@ -7,9 +7,9 @@ PACKAGES := python3-venv python3-bpfcc iproute2 util-linux nftables conntrack pr
 PYTHON := /usr/bin/python3
 BIN := .venv/bin
 PROGRAMS := build/bpf/from_pod.bpf.o build/bpf/to_pod.bpf.o
-CODE := common operator nodeagent lab tests bench
+CODE := common operator nodeagent lab schema tests bench
 
-.PHONY: help venv bpf controlplane demo demo-down test lint bench clean
+.PHONY: help venv bpf controlplane crds demo demo-down test lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -41,6 +41,9 @@ bpf: build/.packages ## the eBPF programs and the CNI plugin
 
 controlplane: venv ## etcd, kube-apiserver and the rest: found on the PATH, or built once (6 to 9 minutes) and cached
 	@$(BIN)/python -m tortie.lab.controlplane
+
+crds: venv ## the CRDs that are made from parts, see schema/
+	@$(BIN)/python schema/generate.py
 
 demo: venv bpf controlplane ## a cluster of three nodes on this machine, with an application whose pods reach each other
 	@$(BIN)/python -m tortie.lab.demo
