@@ -1,4 +1,4 @@
-"""For every CEL rule of the CRDs an object that passes it and one that it refuses."""
+"""An object that passes a CEL rule, and one that it refuses: rules of addresses and of the agents' settings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ class Case:
     says: tuple[str, ...]
     """What the refusal must contain: the field's path, its name and its value."""
     old: Json | None = None
-    """Spec of the object that `good` and `bad` are updates of."""
+    """Spec of the object that `good` and `bad` are updates of; its status, where the rule is about that."""
     good_name: str = "default"
     bad_name: str = "default"
+    where: str = ""
+    """Place of the rule in the schema, as `fields` writes it; empty: the only one of the kind with that message."""
+    alone: bool = True
+    """Whether no other rule refuses `bad`."""
 
 
 V4, V6 = {"cidr": "10.1.0.0/16"}, {"cidr": "fd00:1::/64"}
@@ -271,6 +275,50 @@ CASES = [
         good={"routeTableRanges": [{"min": 5, "max": 5}]},
         bad={"routeTableRanges": [{"min": 1, "max": 2}, {"min": 6, "max": 5}]},
         says=("spec.routeTableRanges[1]", "routeTableRanges: min 6 must not be above max 5"),
+    ),
+    *(
+        Case(
+            "FelixConfiguration",
+            f"{name} must be a regular expression",
+            good={name: "^(eth|en).*"},
+            bad={name: "^(eth|en"},
+            says=(f"spec.{name}", "missing closing )", "`^(eth|en`", f"{name} must be a regular expression"),
+        )
+        for name in (
+            "bpfDataIfacePattern",
+            "bpfDisableGROForIfaces",
+            "bpfL3IfacePattern",
+            "logDebugFilenameRegex",
+            "mtuIfacePattern",
+            "nftablesFlowTableDataIfacePattern",
+        )
+    ),
+    *(
+        Case(
+            "FelixConfiguration",
+            f"{name} must be {kind} or CIDRs",
+            good={name: ["192.0.2.1", "192.0.2.0/24"]},
+            bad={name: ["192.0.2.0/24", bad]},
+            says=(f"spec.{name}[1]", f"{name}: {bad} is neither"),
+        )
+        for name, kind, bad in [
+            ("bpfDSROptoutCIDRs", "addresses", "192.0.2.0/33"),
+            ("bpfExcludeCIDRsFromNAT", "addresses", "dns"),
+            ("externalNodesList", "IPv4 addresses", "2001:db8::/32"),
+            ("externalNodesList", "IPv4 addresses", "2001:db8::1"),
+            ("externalNodesList", "IPv4 addresses", "192.0.2.256"),
+        ]
+    ),
+    *(
+        Case(
+            "FelixConfiguration",
+            "net must be an address or a CIDR",
+            good={name: [{"port": 22, "net": ""}, {"port": 22, "net": "2001:db8::/32"}]},
+            bad={name: [{"port": 22, "net": "lan"}]},
+            says=(f"spec.{name}[0].net", "net lan is neither an address nor a CIDR"),
+            where=f"spec.{name}[].net",
+        )
+        for name in ("failsafeInboundHostPorts", "failsafeOutboundHostPorts")
     ),
     *(
         Case(
