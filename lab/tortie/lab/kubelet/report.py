@@ -22,19 +22,27 @@ class Report:
     """Of one pod; `status` gives what is to be said of it now. A pod that is gone, or has a successor, ends it."""
 
     def __init__(self, client: Client, pod: Pod, status: Callable[[], Document]) -> None:
-        self.conditions = {each.type: (each.status, each.last_transition_time) for each in pod.status.conditions}
+        self.conditions: dict[str, tuple[str, str]] = {}
         """As last told: type → status, time of its last change."""
         self._client = client
         self._pod = pod
         self._status = status
         self._told: Document = {}
         self._news = asyncio.Event()
+        self._seen = asyncio.Event()
 
     def changed(self) -> None:
         self._news.set()
 
+    def seen(self, pod: Pod) -> None:
+        """The API server has the pod; the first time, that is what was told of it last."""
+        if not self._seen.is_set():
+            self.conditions = {each.type: (each.status, each.last_transition_time) for each in pod.status.conditions}
+            self._seen.set()
+
     async def run(self) -> None:
         """For ever. Without an API server, what is latest is told once there is one."""
+        await self._seen.wait()
         while True:
             await self._news.wait()
             self._news.clear()

@@ -84,6 +84,7 @@ class Worker:
 
     def update(self, pod: Pod) -> None:
         self.pod = pod
+        self._report.seen(pod)
         if pod.metadata.deletion_timestamp:
             self._ending.set()
 
