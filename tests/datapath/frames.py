@@ -1,4 +1,4 @@
-"""Ethernet frames, built byte by byte. Addresses are text; checksums are left out where no program looks at them."""
+"""Ethernet frames, byte by byte. Addresses are text; checksums above IP are left out: no program looks at them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,17 @@ def ipv4(
 ) -> bytes:
     """`fragment` is the field of flags and offset (RFC 791)."""
     length = 20 + len(options)
-    header = struct.pack("!BBHHHBBH", 0x40 | length // 4, 0, length + len(payload), 7, fragment, 64, protocol, 0)
-    return ethernet(IPV4, header + packed(source) + packed(destination) + options + payload)
+    start = struct.pack("!BBHHHBB", 0x40 | length // 4, 0, length + len(payload), 7, fragment, 64, protocol)
+    end = packed(source) + packed(destination) + options
+    return ethernet(IPV4, start + checksum(start + end) + end + payload)
+
+
+def checksum(data: bytes) -> bytes:
+    """Of an even number of bytes (RFC 1071)."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", ~total & 0xFFFF)
 
 
 def ipv6(source: str, destination: str, following: int, payload: bytes, *, hops: int = 64) -> bytes:

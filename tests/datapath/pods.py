@@ -50,7 +50,7 @@ PORT = 7
 ECHO = """
 import socket, threading
 def tcp():
-    listener = socket.create_server(("::", 7), family=socket.AF_INET6)
+    listener = socket.create_server(("::", 7), family=socket.AF_INET6, dualstack_ipv6=True)
     while True:
         peer, _ = listener.accept()
         while data := peer.recv(1 << 16):

@@ -18,11 +18,11 @@ from tortie.nodeagent.maps.filters import attached
 from tortie.nodeagent.maps.layout import FROM_POD, PROGRAMS, TO_POD
 from tortie.nodeagent.maps.pins import Pins
 
+from .objects import compiled
 from .pods import NODE, NODE6, Node, Pod, Stream, drift, js, running, sh, until
 
 pytestmark = [pytest.mark.usefixtures("own_network"), pytest.mark.timeout(60)]
 
-LICENSE = 'char _license[] SEC("license") = "GPL";'
 DROPPING = 'SEC("tc") int from_pod(struct __sk_buff *skb) { return 2; }'
 REFUSED = 'SEC("tc") int from_pod(struct __sk_buff *skb) { return *(int *)(long)skb->data; }'
 OTHER_MAPS = """
@@ -60,18 +60,6 @@ async def node(pods: list[Pod], bpf_dir: Path, bpffs: Path) -> AsyncIterator[Nod
 def builds(bpf_dir: Path, tmp_path: Path) -> Path:
     """Object files that a test may replace."""
     return Path(shutil.copytree(bpf_dir, tmp_path / "builds"))
-
-
-def compiled(source: str, into: Path) -> None:
-    """An object file of one function."""
-    machine = subprocess.run(["uname", "-m"], check=True, capture_output=True, text=True).stdout.strip()
-    subprocess.run(
-        ["clang", "-target", "bpf", "-O2", "-g", "-isystem", f"/usr/include/{machine}-linux-gnu", "-x", "c", "-c", "-",
-         "-o", into],
-        input="#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n" + source + LICENSE,
-        check=True,
-        text=True,
-    )  # fmt: skip
 
 
 def another_build(builds: Path, number: int) -> None:
@@ -372,7 +360,7 @@ async def test_more_node_addresses_than_there_is_room_for_are_reported_one_by_on
     node.want(*(pod.endpoint() for pod in pods), nodes=many)
     await until(lambda: node.errors)
     assert len(node.errors) == 6
-    assert all(item.startswith("node/10.") and "Argument list too long" in m for item, m in node.errors.items())
+    assert all(item.startswith("node/10.") and "map nodes_v1 is full" in m for item, m in node.errors.items())
     assert pods[0].answers()
     node.want(*(pod.endpoint() for pod in pods))
     await node.settle()

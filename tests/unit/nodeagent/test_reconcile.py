@@ -223,3 +223,14 @@ async def test_looking_at_what_has_not_changed_is_no_turn() -> None:
         settled = len(turns)
         await asyncio.sleep(2 * LOOK_AGAIN)
         assert len(turns) == settled
+
+
+async def test_the_first_turn_waits_for_nothing() -> None:
+    """What was kept on disk is wanted before anything has happened."""
+    shelf = Shelf()
+    convergence = Convergence(lambda: None, lambda: subsystem.want({"a": 1}))
+    subsystem = convergence.add(shelf)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await convergence.run()
+    assert shelf.there == {"a": 1}

@@ -63,6 +63,8 @@ class Table:
         if len(value) != self.value_size:
             raise ValueError(f"map {self.name}: a value has {self.value_size} bytes, not {len(value)}")
         if bcc.bpf_update_elem(self.fd, self._key(key), value, 0) < 0:
+            if ct.get_errno() == errno.E2BIG:
+                raise OSError(errno.E2BIG, f"map {self.name} is full: {self.max_entries} entries")
             self._failed("writing")
 
     def delete(self, key: bytes) -> None:
