@@ -235,6 +235,7 @@ async def test_objects_that_do_not_decode_are_counted_and_passed_over(
     assert (gone.key, gone.obj) == (f"{namespace}/odd", None)
     assert sample("tortie_watch_decode_failures_total", kind="strict") == 3
     assert "missing required field `immutable`" in caplog.records[0].__dict__["error"]
+    assert caplog.records[0].__dict__["key"] == f"{namespace}/listed"
     assert informer.synced
 
 

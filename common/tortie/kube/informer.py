@@ -223,9 +223,16 @@ class Informer(Generic[T]):
             return self._decoder.decode(raw)
         except msgspec.DecodeError as error:
             FAILURES.labels(self._name).inc()
-            start = bytes(raw)[:300].decode(errors="replace")
-            log.error("object passed over", extra={"kind": self._name, "error": str(error), "object": start})
+            log.error("object passed over", extra={"kind": self._name, "key": _key(raw), "error": str(error)})
             return None
+
+
+def _key(raw: msgspec.Raw) -> str:
+    """For people; the object itself may hold what does not belong into a log."""
+    try:
+        return _bare.decode(raw).metadata.key
+    except msgspec.DecodeError:
+        return ""
 
 
 def _certain(decoder: msgspec.json.Decoder[D], raw: bytes | msgspec.Raw) -> D:
