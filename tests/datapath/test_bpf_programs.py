@@ -119,7 +119,7 @@ def bench(bpf_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
         pins = Pins(bpffs)
         for name in layout.PROGRAMS:
             pins.load(name, (bpf_dir / f"{name}.bpf.o").read_bytes())
-        programs = {each.name: opened(pins.programs / f"{each.name}_{each.build}") for each in pins.loaded()}
+        programs = {each.name: opened(pins.programs / each.pin) for each in pins.loaded()}
         with pins.table(layout.NODES) as nodes:
             for address in (NODE, NODE6):
                 nodes.put(layout.node_key(address), layout.MEMBER)

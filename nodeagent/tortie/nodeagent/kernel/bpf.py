@@ -188,7 +188,7 @@ class BpfReconciler:
     def _look(self, actual: Actual) -> Seen:
         """Whether someone has changed maps or pins (we, too: this comes after each batch)."""
         try:
-            pinned = {f"{program.name}_{program.build}" for program in actual.programs}
+            pinned = {program.pin for program in actual.programs}
             if self._pins.map_ids() != actual.maps or self._pins.program_names() != pinned:
                 return Seen.STALE
             content = self._content()
@@ -263,9 +263,7 @@ def attachments(desired: Datapath, actual: Actual) -> Iterator[Attach]:
 def leftovers(actual: Actual) -> Iterator[str]:
     """Pins of earlier builds and of maps of another format, once nothing of ours uses them."""
     current = [chosen(name, actual) for name in PROGRAMS]
-    for program in actual.programs:
-        if program not in current:
-            yield f"{program.name}_{program.build}"
+    yield from (program.pin for program in actual.programs if program not in current)
     yield from (name for name in actual.maps if name not in MAPS)
 
 

@@ -22,6 +22,7 @@ from tortie.nodeagent.maps.table import Table, map_info
 class Program:
     """A pinned program; the higher of two ids was loaded later."""
 
+    pin: str
     name: str
     build: str
     id: int
@@ -51,7 +52,7 @@ class Pins:
         return found
 
     def program_names(self) -> frozenset[str]:
-        """Of all pinned programs, NAME_BUILD."""
+        """Of the pins of all programs."""
         return names(self.programs)
 
     def loaded(self) -> list[Program]:
@@ -100,10 +101,13 @@ class Pins:
         return self.programs / f"{name}_{its_build}"
 
     def _program(self, pin: str) -> Program:
-        name, _, its_build = pin.rpartition("_")
-        with self.program(name, its_build) as fd:
+        fd = opened(self.programs / pin)
+        try:
             number, maps = used(fd)
-        return Program(name, its_build, number, maps)
+        finally:
+            os.close(fd)
+        name, _, its_build = pin.rpartition("_")
+        return Program(pin, name, its_build, number, maps)
 
 
 def names(folder: Path) -> frozenset[str]:
