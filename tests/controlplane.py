@@ -1,6 +1,6 @@
 """A real etcd and kube-apiserver on the loopback, which can be stopped and started again. Neither root nor a network.
 
-TLS is on and everybody may do everything there: RBAC is the lab's concern.
+TLS and RBAC are on; the users of TOKENS may do everything.
 """
 
 from __future__ import annotations
@@ -82,13 +82,17 @@ class Cluster:
         """etcd's data directory."""
         return self.directory / "etcd-data"
 
-    def request(self, method: str, path: str, body: Json | None = None, content_type: str = "json") -> tuple[int, Json]:
-        """Status code and decoded answer; a refusal is an answer too."""
+    def request(
+        self, method: str, path: str, body: Json | None = None, content_type: str = "json", user: str = ""
+    ) -> tuple[int, Json]:
+        """Status code and decoded answer; a refusal is an answer too. `user` is whom the tester stands for."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.server + path, data, method=method)
         request.add_header("Content-Type", f"application/{content_type}")
         request.add_header("Authorization", f"Bearer {TOKENS['tester']}")
         request.add_header("Accept", "application/json")
+        if user:
+            request.add_header("Impersonate-User", user)
         context = ssl.create_default_context(cafile=self.authority.pair.certificate)
         try:
             with urllib.request.urlopen(request, timeout=10, context=context) as response:
@@ -137,7 +141,7 @@ class Cluster:
             f"--tls-cert-file={serving.certificate}",
             f"--tls-private-key-file={serving.key}",
             f"--client-ca-file={self.authority.pair.certificate}",
-            "--authorization-mode=AlwaysAllow",
+            "--authorization-mode=RBAC",
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             "--service-cluster-ip-range=10.96.0.0/16",
             "--service-account-issuer=https://kubernetes.default.svc",
