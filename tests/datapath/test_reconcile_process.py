@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tortie.api.internal import (
@@ -33,7 +32,7 @@ from tortie.api.internal import (
 from tortie.api.meta import Metadata
 from tortie.nodeagent.adoption import KINDS
 from tortie.nodeagent.endpoints import EndpointRecord, EndpointStore
-from tortie.nodeagent.last import Kept
+from tortie.nodeagent.last import Kept, LastObjects, restored
 
 pytestmark = [pytest.mark.usefixtures("own_network"), pytest.mark.timeout(120)]
 
@@ -107,12 +106,11 @@ class Host:
 
     def remember(self) -> None:
         """Put the last objects on disk."""
-        folder = self.home / "state" / "last"
-        folder.mkdir(parents=True)
         known = objects()
+        last = LastObjects(self.home / "state" / "last.db")
         for kind in KINDS:
-            kept: Kept[Any] = Kept(20, 20, known.get(kind, []))
-            (folder / f"{kind}.json").write_bytes(msgspec.json.encode(kept))
+            last.touch(kind)
+        last.save(restored({kind: Kept(20, 20, known.get(kind, [])) for kind in KINDS}))
 
     def start(self) -> subprocess.Popen[bytes]:
         (self.home / "kubeconfig").write_text(json.dumps(KUBECONFIG))

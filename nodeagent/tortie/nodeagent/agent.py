@@ -18,6 +18,7 @@ from tortie.nodeagent.kernel.devices import Devices
 from tortie.nodeagent.kernel.links import sysctl
 from tortie.nodeagent.kernel.reconcile import Convergence, Message, Subsystem
 from tortie.nodeagent.kernel.routes import RoutesReconciler
+from tortie.nodeagent.last import LastObjects
 from tortie.nodeagent.network import EntryError, EntryMissing
 from tortie.nodeagent.plan import Planner, confined
 from tortie.nodeagent.remote import contributed
@@ -63,7 +64,9 @@ class Kernel:
 class Agent:
     """Implements `network.Network`."""
 
-    def __init__(self, node: str, adoption: Adoption, store: EndpointStore, devices: Devices) -> None:
+    def __init__(
+        self, node: str, adoption: Adoption, store: EndpointStore, devices: Devices, last: LastObjects
+    ) -> None:
         self.node = node
         self.adoption = adoption
         self.store = store
@@ -73,6 +76,7 @@ class Agent:
         """The first complete picture is in the kernel."""
         self._planned = Marks()
         self._devices = devices
+        self._last = last
         self._facts = Facts()
         self._planner = Planner(node)
         self._dirty = True
@@ -239,6 +243,12 @@ class Agent:
                     await self.news()
             except TimeoutError:
                 return False
+        # A killed agent restores from disk: without this pod's entry there it would cut the pod off again.
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._last.saved()
+        except TimeoutError:
+            log.warning("entry is not on disk yet", extra={"pod": f"{record.namespace}/{record.name}"})
         return True
 
     def _open(self, record: EndpointRecord) -> bool:

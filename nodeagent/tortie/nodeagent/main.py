@@ -96,11 +96,11 @@ class Heart:
 
 async def run(options: Options) -> None:
     """Everything, until SIGTERM or SIGINT; the kernel stays as it is."""
-    last = LastObjects(options.state_dir / "last")
+    last = LastObjects(options.state_dir / "last.db")
     adoption = Adoption(last.load())
     store = EndpointStore.load(options.run_dir / "endpoints")
     devices = Devices()
-    agent = Agent(options.node, adoption, store, devices)
+    agent = Agent(options.node, adoption, store, devices, last)
     async with contextlib.AsyncExitStack() as stack:
         route = await stack.enter_async_context(AsyncIPRoute())
         monitor = stack.enter_context(Monitor(agent.observe, agent.lost))

@@ -61,7 +61,8 @@ class Watches:
 
     def _take(self, kind: str, change: Change[Any]) -> None:
         rewound = self._adoption.take(kind, translated(change))
-        self._last.touch(kind)
+        for touched in {kind, *(adopted.kind for adopted in self._adoption.changes)}:
+            self._last.touch(touched)
         if rewound:
             # etcd was restored: what the others hold may be of a past that is undone, whether or not they notice.
             log.warning("list is older than what was seen: listing all kinds anew", extra={"kind": kind})
