@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from tortie.lab import traffic
 from tortie.lab.errors import LabError
 from tortie.lab.lab import Lab
+from tortie.lab.traffic import COMMAND
 
 Json = dict[str, Any]
-TRAFFIC = [sys.executable, "-I", "-S", str(Path(traffic.__file__))]
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,11 @@ class Corner:
 
     async def reach(self, pod: str, *targets: str) -> dict[str, str | None]:
         """Target → the name that answered a pod, or None."""
-        said = await self.lab.pod_exec(f"{self.namespace}/{pod}", [*TRAFFIC, "reach", *targets])
+        said = await self.lab.pod_exec(f"{self.namespace}/{pod}", [*COMMAND, "reach", *targets])
         return answers(said)
 
     async def reach_from_node(self, node: str, *targets: str) -> dict[str, str | None]:
-        return answers(await self.lab.node_exec(node, [*TRAFFIC, "reach", *targets]))
+        return answers(await self.lab.node_exec(node, [*COMMAND, "reach", *targets]))
 
 
 def answers(said: str) -> dict[str, str | None]:

@@ -23,6 +23,7 @@ RUN = Path("/run/tortie-lab")
 """One directory a lab; with its machines ended, nothing else of a lab outlives them."""
 POD_RECORDS = Path("run/tortie-kubelet/pods")
 """Where the kubelet stand-in of a node says which network namespace a pod has."""
+HTTP_PORTS = {AGENT: 9091, OPERATOR: 9094}
 GRACE = 3.0
 """Seconds that a component has to end by itself when it is stopped."""
 
@@ -135,6 +136,31 @@ class Lab:
         if address.component == NODE:
             return machine.pid
         return next((part.pid for part in await machine.components() if part.name == address.component), 0)
+
+    async def http(self, component: str, path: str) -> tuple[int, str]:
+        """(status, body) of a GET on what one agent or the operator serves: /metrics, /livez, /readyz.
+
+        ConnectionError if it is down.
+        """
+        (address,) = self.addresses(component)
+        if address.component not in HTTP_PORTS:
+            raise LabError(f"{component} serves nothing here, but {' and '.join(HTTP_PORTS)} do")
+        return await self.machine(address.machine).http(HTTP_PORTS[address.component], path)
+
+    async def wait_component(self, component: str, *, other_than: int = 0, patience: float = 60.0) -> None:
+        """Return when an agent or the operator, as another process than `other_than`, says that it is ready."""
+        said = "it is down"
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    if await self.pid(component) not in (0, other_than):
+                        with contextlib.suppress(ConnectionError):
+                            status, said = await self.http(component, "/readyz")
+                            if status == 200:
+                                return
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise LabError(f"{component} is not ready after {patience:.0f} s: {said.strip()}") from None
 
     async def status(self) -> dict[str, Any]:
         """What `tortie lab status -o json` prints."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 from tortie.lab.errors import LabError
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 INIT = Path(__file__).with_name("init.py")
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -102,6 +104,22 @@ class Machine:
     async def run(self, argv: Sequence[str], text: str = "") -> str:
         return await run(self.enter(argv), text)
 
+    async def http(self, port: int, path: str) -> tuple[int, str]:
+        """(status, body) of a GET from this machine to itself. ConnectionError if nobody listens."""
+        sock = await asyncio.to_thread(_socket_in, self.pid)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            reader, writer = await asyncio.open_connection(sock=sock)
+        except BaseException:
+            sock.close()
+            raise
+        with contextlib.closing(writer):
+            writer.write(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        if not head:
+            raise ConnectionResetError(f"{self.name}:{port} said nothing")
+        return int(head.split()[1]), body
+
     async def ip(self, commands: Iterable[str]) -> None:
         """Commands of ip(8) in this machine's network; pids in them are the host's."""
         await ip(commands, ["nsenter", "-t", str(self.pid), "-n", "--"])
@@ -141,6 +159,23 @@ async def run(argv: Sequence[str], text: str = "") -> str:
 
 async def ip(commands: Iterable[str], prefix: Sequence[str] = ()) -> None:
     await run([*prefix, "ip", "-batch", "-"], "".join(f"{command}\n" for command in commands))
+
+
+def _socket_in(pid: int) -> socket.socket:
+    """A TCP socket in the network namespace of a process. To be called in a thread, which returns to its own."""
+    with open("/proc/thread-self/ns/net") as own, open(f"/proc/{pid}/ns/net") as other:
+        _enter(other.fileno())
+        try:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        finally:
+            _enter(own.fileno())
+    sock.setblocking(False)
+    return sock
+
+
+def _enter(namespace: int) -> None:
+    if LIBC.setns(namespace, 0):
+        raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
 
 
 def host_pids(parent: int) -> dict[int, int]:

@@ -17,8 +17,11 @@ import re
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+COMMAND = ("/usr/bin/python3", "-I", "-S", str(Path(__file__).resolve()))
+"""What runs this in a pod; its arguments follow."""
 PATIENCE = 5.0
 """Seconds without an answer after which a path counts as broken; TCP retransmits within it."""
 
@@ -110,8 +113,12 @@ class Stream:
             self.opened += 1
             await asyncio.sleep(0.05)
 
+    def over(self) -> None:
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        self.done.set()
+
     async def run(self, targets: list[str]) -> dict[str, Any]:
-        asyncio.get_running_loop().add_reader(sys.stdin, self.done.set)
+        asyncio.get_running_loop().add_reader(sys.stdin, self.over)
         print("ready", flush=True)
         tcp = [target for target in targets if target.startswith("tcp:")]
         await asyncio.gather(*map(self.live, tcp), *map(self.anew, targets))
