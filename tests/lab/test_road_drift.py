@@ -29,7 +29,6 @@ CASES = {
     "ip link set {veth} down": "ip link show {veth} | grep -w UP",
     "ip address flush dev {veth}": "ip address show {veth} | grep fe80::ecee:eeff:feee:eeee",
     "ip link set {veth} mtu 1000": "! ip link show {veth} | grep 'mtu 1000'",
-    "sysctl -qw net.ipv4.conf.{veth}.proxy_arp=0": "sysctl net.ipv4.conf.{veth}.proxy_arp | grep 1",
     "tc filter del dev {veth} ingress": "tc filter show dev {veth} ingress | grep from_pod",
     "tc qdisc del dev {veth} clsact": "tc filter show dev {veth} egress | grep to_pod",
     "nft delete table inet tortie": "nft list chain inet tortie output",
@@ -71,7 +70,7 @@ async def test_what_is_not_ours_is_left_alone(corner: Corner) -> None:
         nft 'add chain inet theirs look {{ type filter hook forward priority 0; }}'
         ip link add theirs0 type bridge
         ip address add 198.19.0.1/24 dev theirs0
-        tc filter add dev {veth} ingress protocol ip pref 7 u32 match u32 0 0 action ok
+        tc filter add dev {veth} ingress protocol ip pref 7 u32 match u32 0 0 flowid 1:1
         """,
     )
     try:
