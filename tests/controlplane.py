@@ -95,7 +95,7 @@ class Cluster:
             request.add_header("Impersonate-User", user)
         context = ssl.create_default_context(cafile=self.authority.pair.certificate)
         try:
-            with urllib.request.urlopen(request, timeout=10, context=context) as response:
+            with urllib.request.urlopen(request, timeout=30, context=context) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:

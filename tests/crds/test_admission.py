@@ -273,6 +273,12 @@ def test_ports_that_are_numbers_need_a_protocol(admitted: Cluster, side: str, fi
         assert not says or f"ports {says} need the protocol TCP, UDP or SCTP" in answer["message"]
 
 
+def test_a_policy_too_big_for_that_passes(admitted: Cluster) -> None:
+    rule = {"action": "Allow", "protocol": "TCP", "source": {"ports": ["2:1"] * 50}}
+    for count, code in ((10, 422), (1024, 201)):
+        assert create(admitted, "NetworkPolicy", spec={"ingress": [rule] * count, "egress": [rule] * count})[0] == code
+
+
 @pytest.mark.parametrize("kind", ["NetworkSet", "GlobalNetworkSet"])
 def test_a_network_set_has_no_label_of_calicos_own(admitted: Cluster, kind: str) -> None:
     path = f"{collection(BY_KIND[kind])}?dryRun=All"
