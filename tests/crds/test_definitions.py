@@ -139,8 +139,17 @@ def test_short_names_and_categories(applied: Cluster) -> None:
     applied.run("get", ",".join({category for each in names for category in each.get("categories", ())}))
 
 
-def test_kubectl_explains(applied: Cluster) -> None:
-    assert "Prefix length of the blocks" in applied.run("explain", "ippool.spec.blockSize")
-    assert "Source address of the host's own packets" in applied.run(
-        "explain", "felixconfiguration.spec.bpfOverlayHostSourceIP"
-    )
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("ippool.spec.blockSize", "Prefix length of the blocks"),
+        ("felixconfiguration.spec.bpfOverlayHostSourceIP", "Source address of the host's own packets"),
+        ("gnp.spec.ingress.source.notNets", "Addresses that this side must not have"),
+        ("snp.spec.stagedAction", "ENUM:\n    Set\n    Delete\n    Learn\n    Ignore"),
+        ("bgpfilter.spec.importV6.operations.prependASPath.prefix", "The AS numbers, in order"),
+        ("caliconodestatus.status.bgp.peersV4.state", "State of the session"),
+        ("clusternetworkpolicies.spec.egress.to.networks", "Addresses as CIDRs"),
+    ],
+)
+def test_kubectl_explains(applied: Cluster, field: str, says: str) -> None:
+    assert says in applied.run("explain", field)

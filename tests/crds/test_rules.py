@@ -156,38 +156,3 @@ def test_calicos_spellings_of_felix_values_are_accepted(applied: Cluster) -> Non
     path = collection(BY_KIND["FelixConfiguration"])
     code, answer = applied.request("POST", f"{path}?dryRun=All", manifest("FelixConfiguration", "x", ACCEPTED_FELIX))
     assert code == 201, answer["message"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "spec", "stored"),
-    [
-        ("IPPool", V4, V4 | {"nodeSelector": "all()", "assignmentMode": "Automatic"}),
-        ("IPReservation", {}, {}),
-        ("IPAMConfiguration", {}, {"strictAffinity": False, "autoAllocateBlocks": True, "maxBlocksPerHost": 0}),
-        ("FelixConfiguration", {}, {"nftablesMode": "Auto", "nftablesFlowTableOffload": "Disabled"}),
-        (
-            "BlockAffinity",
-            {"cidr": "10.1.0.0/26", "node": "a", "state": ""},
-            {"cidr": "10.1.0.0/26", "node": "a", "state": "", "deleted": False},
-        ),
-        (
-            "IPAMBlock",
-            {"cidr": "10.1.0.0/31", "allocations": [None], "unallocated": [], "attributes": [], "strictAffinity": True},
-            {"cidr": "10.1.0.0/31", "allocations": [None], "unallocated": [], "attributes": [], "strictAffinity": True}
-            | {"sequenceNumber": 0},
-        ),
-        ("IPAMHandle", {"handleID": "h", "block": {}}, {"handleID": "h", "block": {}}),
-        ("ClusterInformation", {}, {}),
-        ("NodePeer", {}, {}),
-        ("NodeState", {}, {}),
-        ("CompiledTier", {}, {}),
-        ("CompiledNetworkSet", {}, {}),
-        ("CompiledPolicy", {"source": {"kind": "kns"}}, {"source": {"kind": "kns"}}),
-        ("PolicyStatus", {"source": {"kind": "knp"}}, {"source": {"kind": "knp"}}),
-    ],
-)
-def test_defaults(applied: Cluster, kind: str, spec: Json, stored: Json) -> None:
-    """Exactly Calico's, and none of our own on the internal kinds: what is absent has the record's default."""
-    code, answer = applied.request("POST", f"{collection(BY_KIND[kind])}?dryRun=All", manifest(kind, "default", spec))
-    assert code == 201, answer["message"]
-    assert answer["spec"] == stored
