@@ -12,9 +12,9 @@ Users' objects become one normal form (`tortie.api.compiled`), and everything el
 
 The reference evaluator judges flows on the normal form. It is the oracle of every dataplane:
 
-- `build.records(documents)`: objects from parsed YAML or JSON; `build.build(objects) -> (Cluster, findings)`: from files
-  and from what watches delivered alike.
-- `evaluate.evaluate(cluster, flow) -> Verdict`: a `flows.Flow` as FLOWS.jsonl has it (decode it with msgspec), judged on
-  both sides, each with its trace of `judge.Step`. Raises `flows.FlowError`, whose message names field and value.
+- `build.records(documents)`: objects from parsed YAML or JSON; `build.build(objects) -> (Cluster, findings)`: from
+  files and from what watches delivered alike.
+- `evaluate.evaluate(cluster, flow) -> Verdict`: a `flows.Flow` as FLOWS.jsonl has it (decode it with msgspec), judged
+  on both sides, each with its trace of `judge.Step`. Raises `flows.FlowError`, whose message names field and value.
 - Below it, for whoever has a packet and an endpoint in hand: `judge.by_policies`, `judge.by_profiles`, `match.matches`.
 """

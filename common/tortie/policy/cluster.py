@@ -66,6 +66,29 @@ Tiers = list[list[CompiledPolicySpec]]
 """Policies by tier, both in order."""
 
 
+@dataclass(frozen=True, eq=False)
+class Party:
+    """One end of a packet: an address, and who has it. It remembers what was asked about it."""
+
+    address: Address
+    owners: tuple[Owner, ...]
+    """Every endpoint and network set that has the address."""
+    _matching: dict[str, tuple[Owner, ...]] = field(default_factory=dict, repr=False)
+    _within: dict[str, bool] = field(default_factory=dict, repr=False)
+
+    def matching(self, text: str) -> tuple[Owner, ...]:
+        """The owners that a selector selects."""
+        if text not in self._matching:
+            parsed = selector(text)
+            self._matching[text] = tuple(owner for owner in self.owners if parsed.matches(owner.labels))
+        return self._matching[text]
+
+    def within(self, net: str) -> bool:
+        if net not in self._within:
+            self._within[net] = self.address in network(net)
+        return self._within[net]
+
+
 @dataclass(frozen=True)
 class Node:
     name: str
@@ -90,8 +113,7 @@ class Cluster:
     host_networked: Mapping[str, str] = field(default_factory=dict)
     """`namespace/name` of pods that are no endpoints, because their traffic is their node's → the node."""
 
-    _owners: dict[Address, tuple[Owner, ...]] = field(default_factory=dict, repr=False)
-    _matching: dict[tuple[Address, str], tuple[Owner, ...]] = field(default_factory=dict, repr=False)
+    _parties: dict[Address, Party] = field(default_factory=dict, repr=False)
     _applicable: dict[tuple[Endpoint, str, str], list[list[CompiledPolicySpec]]] = field(
         default_factory=dict, repr=False
     )
@@ -118,20 +140,11 @@ class Cluster:
                 found.setdefault(address, []).append(endpoint)
         return found
 
-    def owners(self, address: Address) -> tuple[Owner, ...]:
-        """Every endpoint and network set that has the address."""
-        if address not in self._owners:
+    def party(self, address: Address) -> Party:
+        if address not in self._parties:
             sets = (each for each in self.sets if any(address in net for net in each.nets))
-            self._owners[address] = (*self._endpoints_by_address.get(address, ()), *sets)
-        return self._owners[address]
-
-    def matching(self, address: Address, text: str) -> tuple[Owner, ...]:
-        """Those of its owners that a selector selects."""
-        key = address, text
-        if key not in self._matching:
-            parsed = selector(text)
-            self._matching[key] = tuple(owner for owner in self.owners(address) if parsed.matches(owner.labels))
-        return self._matching[key]
+            self._parties[address] = Party(address, (*self._endpoints_by_address.get(address, ()), *sets))
+        return self._parties[address]
 
     @cached_property
     def tiers_in_order(self) -> Tiers:

@@ -73,7 +73,7 @@ def _egress(cluster: Cluster, way: Journey, trace: list[Step]) -> bool:
     if source.is_outside or _never_policed(way):
         return True
     stays = bool(source.node) and source.node == target.node
-    wire = None if stays else _wire(cluster, source.node, way.packet.source, local=source.is_host)
+    wire = None if stays else _wire(cluster, source.node, way.packet.source.address, local=source.is_host)
     if source.workload is None:
         return _host_endpoint(cluster, wire, EGRESS, (UNTRACKED, NORMAL), way, trace)
     to_own_host = target.is_host and stays
@@ -100,7 +100,7 @@ def _ingress(cluster: Cluster, way: Journey, trace: list[Step]) -> bool:
         # senders inside, and hosts that a packet passes through, have translated it before it is on the wire
         arrives = way if source.is_outside and not passes else _translated(way)
         hooks = (UNTRACKED, PRE_DNAT, NORMAL) if target.is_host else (UNTRACKED, PRE_DNAT, FORWARD)
-        wire = _wire(cluster, target.node, arrives.original.destination, local=arrives.front.is_host)
+        wire = _wire(cluster, target.node, arrives.original.destination.address, local=arrives.front.is_host)
         if not _host_endpoint(cluster, wire, INGRESS, hooks, arrives, trace):
             return False
     elif target.is_host:
@@ -118,7 +118,7 @@ def _ingress(cluster: Cluster, way: Journey, trace: list[Step]) -> bool:
 def _pass_through(cluster: Cluster, way: Journey, trace: list[Step]) -> bool:
     """At a host that translates the destination of what comes from outside, and sends it on to another node."""
     node = way.front.node
-    wire = _wire(cluster, node, way.original.destination, local=True)
+    wire = _wire(cluster, node, way.original.destination.address, local=True)
     if not _host_endpoint(cluster, wire, INGRESS, (UNTRACKED, PRE_DNAT, FORWARD), way, trace):
         return False
     return _host_endpoint(cluster, wire, EGRESS, (FORWARD,), way, trace)
@@ -170,7 +170,7 @@ def _host_endpoint(
 def _is_failsafe(cluster: Cluster, node: str, direction: str, packet: Packet) -> bool:
     inbound, outbound = cluster.failsafes(node)
     remote = packet.source if direction == INGRESS else packet.destination
-    return any(_is_open(port, packet, remote) for port in (inbound if direction == INGRESS else outbound))
+    return any(_is_open(port, packet, remote.address) for port in (inbound if direction == INGRESS else outbound))
 
 
 def _is_open(failsafe: FailsafePort, packet: Packet, remote: Address) -> bool:

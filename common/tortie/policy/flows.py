@@ -85,7 +85,7 @@ def journey(cluster: Cluster, flow: Flow) -> Journey:
         raise FlowError("direction", flow.direction, "must be ingress or egress")
     source, front = place(cluster, "from", flow.source), place(cluster, "to", flow.target)
     source_address, address = _addresses(flow, source, front)
-    original = _packet(flow, source_address, address)
+    original = _packet(cluster, flow, source_address, address)
     if not flow.dnat:
         return Journey(source, front, front, original, original)
     translated, port = _translation(flow.dnat)
@@ -93,7 +93,7 @@ def journey(cluster: Cluster, flow: Flow) -> Journey:
         raise FlowError("dnat", flow.dnat, f"is not of IP version {address.version}")
     packet = msgspec.structs.replace(flow, port=flow.port if port is None else port)
     target = place(cluster, "dnat", f"ip:{translated}")
-    return Journey(source, target, front, _packet(packet, source_address, translated), original)
+    return Journey(source, target, front, _packet(cluster, packet, source_address, translated), original)
 
 
 def place(cluster: Cluster, field: str, text: str) -> Place:
@@ -148,7 +148,8 @@ def _addresses(flow: Flow, source: Place, target: Place) -> tuple[Address, Addre
     raise FlowError("to", flow.target, f"has no address of a family that {flow.source} has")
 
 
-def _packet(flow: Flow, source: Address, destination: Address) -> Packet:
+def _packet(cluster: Cluster, flow: Flow, source_address: Address, destination_address: Address) -> Packet:
+    source, destination = cluster.party(source_address), cluster.party(destination_address)
     protocol = protocol_number(flow.protocol)
     if protocol in protocols.WITH_PORTS:
         for field, port in (("port", flow.port), ("sport", flow.sport or EPHEMERAL_PORT)):

@@ -57,7 +57,7 @@ def policy(user: ClusterNetworkPolicy) -> Conversion:
 def _pods(peer: Subject | ClusterPeer, here: str, findings: Findings) -> list[Expression]:
     """The pods of `namespaces` or `pods`, of which exactly one must be."""
     if (peer.namespaces is None) == (peer.pods is None):
-        findings.error(here, msgspec.json.encode(peer).decode(), "needs exactly one of namespaces and pods")
+        findings.error(here, peer, "needs exactly one of namespaces and pods")
         return []
     if peer.namespaces is not None:
         return [*namespaces(peer.namespaces, f"{here}.namespaces", findings), selectors.KUBERNETES]
@@ -94,12 +94,12 @@ def _rule(user: ClusterIngressRule | ClusterEgressRule, direction: str, here: st
 def _peer(peer: ClusterPeer, direction: str, here: str, findings: Findings) -> Peer:
     for name, value in (("nodes", peer.nodes), ("domainNames", peer.domain_names)):
         if value:
-            findings.error(f"{here}.{name}", msgspec.json.encode(value).decode(), "is not supported")
+            findings.error(f"{here}.{name}", value, "is not supported")
             return Peer()
     if peer.networks and direction == "Egress" and peer.namespaces is None and peer.pods is None:
         return Peer(nets=in_order(cidr_of(n, f"{here}.networks[{i}]", findings) for i, n in enumerate(peer.networks)))
     if peer.networks:
-        findings.error(f"{here}.networks", ", ".join(peer.networks), "stands alone, and in egress rules only")
+        findings.error(f"{here}.networks", peer.networks, "stands alone, and in egress rules only")
         return Peer()
     return Peer(selector=selectors.canonical(_pods(peer, here, findings) or [selectors.EVERYTHING]))
 
@@ -112,8 +112,7 @@ def _traffic(entries: Sequence[ClusterProtocol], here: str, findings: Findings) 
         given = {"TCP": entry.tcp, "UDP": entry.udp, "SCTP": entry.sctp}
         present = {protocols.NUMBERS[name]: ports for name, ports in given.items() if ports is not None}
         if len(present) + bool(entry.destination_named_port) != 1:
-            text = msgspec.json.encode(entry).decode()
-            findings.error(f"{here}[{index}]", text, "needs exactly one of tcp, udp, sctp and destinationNamedPort")
+            findings.error(f"{here}[{index}]", entry, "needs exactly one of tcp, udp, sctp and destinationNamedPort")
         if entry.destination_named_port:
             spans.setdefault(0, []).append(entry.destination_named_port)
         for number, ports in present.items():
@@ -137,7 +136,6 @@ def _field(number: int) -> str:
 def _span(port: PortMatch, here: str, findings: Findings) -> Span | None:
     first, last = (port.range.start, port.range.end) if port.range else (port.number, port.number)
     if (port.number != 0) == (port.range is not None) or not 1 <= first <= last <= 65535:
-        text = msgspec.json.encode(port).decode()
-        findings.error(here, text, "needs either a number or a range, from 1 to 65535 and ascending")
+        findings.error(here, port, "needs either a number or a range, from 1 to 65535 and ascending")
         return None
     return first, last

@@ -6,9 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from tortie.policy.convert.problems import Problem
+from tortie.policy.convert.problems import Problem, shown
 
 HTTP = "HTTP is not looked into: this rule counts as not understood, an Allow matches nothing"
 IPTABLES = "there is no iptables dataplane"
@@ -64,7 +62,7 @@ IGNORED: dict[str, dict[str, str]] = {
 def ignored(document: Mapping[str, Any]) -> tuple[Problem, ...]:
     """The ignored fields that a document has, as it came from YAML or JSON."""
     return tuple(
-        Problem(path, value if isinstance(value, str) else msgspec.json.encode(value).decode(), why)
+        Problem(path, shown(value), why)
         for field, why in IGNORED.get(document.get("kind", ""), {}).items()
         for path, value in _values(document, field.split("."), "")
     )

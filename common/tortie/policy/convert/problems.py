@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tortie.api.compiled import CompiledPolicySpec
 
 
@@ -39,4 +41,9 @@ class Findings:
     errors: list[Problem] = field(default_factory=list)
 
     def error(self, field: str, value: object, message: str) -> None:
-        self.errors.append(Problem(field, str(value), message))
+        self.errors.append(Problem(field, shown(value), message))
+
+
+def shown(value: object) -> str:
+    """A value as YAML would have it."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

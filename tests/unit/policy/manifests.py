@@ -1,0 +1,89 @@
+"""Objects and verdicts from YAML as people write it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import yaml
+
+from tortie.api.compiled import CompiledRule
+from tortie.policy.build import Finding, build, records
+from tortie.policy.cluster import Cluster
+from tortie.policy.convert import Conversion, Policy, convert
+from tortie.policy.evaluate import Verdict, evaluate
+from tortie.policy.flows import Flow
+
+HEADS = {
+    "np": ("projectcalico.org/v3", "NetworkPolicy"),
+    "gnp": ("projectcalico.org/v3", "GlobalNetworkPolicy"),
+    "snp": ("projectcalico.org/v3", "StagedNetworkPolicy"),
+    "sgnp": ("projectcalico.org/v3", "StagedGlobalNetworkPolicy"),
+    "sknp": ("projectcalico.org/v3", "StagedKubernetesNetworkPolicy"),
+    "knp": ("networking.k8s.io/v1", "NetworkPolicy"),
+    "cnp": ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy"),
+}
+
+
+def policy(kind: str, spec: str, namespace: str = "shop", name: str = "p", uid: str = "") -> Conversion:
+    """The conversion of a policy whose spec is YAML."""
+    api_version, long = HEADS[kind]
+    metadata = {"name": name, "uid": uid} | ({} if kind in ("gnp", "sgnp", "cnp") else {"namespace": namespace})
+    document = {"apiVersion": api_version, "kind": long, "metadata": metadata, "spec": yaml.safe_load(spec) or {}}
+    (record,) = records([document])
+    assert isinstance(record, Policy)
+    return convert(record)
+
+
+def rule(kind: str, text: str, direction: str = "ingress") -> CompiledRule:
+    """The normal form of a rule that is understood, without its id."""
+    conversion = policy(kind, f"{{selector: has(a), {direction}: [{text}]}}")
+    assert conversion.errors == ()
+    (compiled,) = getattr(conversion.spec, direction)
+    assert isinstance(compiled, CompiledRule)
+    return msgspec.structs.replace(compiled, id="")
+
+
+def problems(conversion: Conversion) -> list[tuple[str, str]]:
+    return [(problem.field, problem.value) for problem in conversion.errors]
+
+
+def cluster(text: str) -> Cluster:
+    built, findings = build(records(yaml.safe_load_all(text)))
+    assert findings == []
+    return built
+
+
+def findings(text: str) -> list[Finding]:
+    return build(records(yaml.safe_load_all(text)))[1]
+
+
+def ask(of: Cluster, source: str, target: str, **fields: Any) -> Verdict:
+    return evaluate(of, msgspec.convert({"from": source, "to": target, **fields}, Flow))
+
+
+def verdict(of: Cluster, source: str, target: str, **fields: Any) -> tuple[str, str]:
+    """Of both sides."""
+    found = ask(of, source, target, **fields)
+    assert found.egress
+    assert found.ingress
+    return found.egress.verdict, found.ingress.verdict
+
+
+def steps(of: Cluster, source: str, target: str, side: str = "ingress", **fields: Any) -> list[str]:
+    """The trace of a side: `tier kind namespace/name rule action`, without what is empty."""
+    found = getattr(ask(of, source, target, **fields), side)
+    return [
+        " ".join(
+            part
+            for part in (
+                step.tier,
+                step.kind,
+                f"{step.namespace}/{step.name}" if step.namespace else step.name,
+                str(step.rule),
+                step.action,
+            )
+            if part
+        )
+        for step in found.trace
+    ]
