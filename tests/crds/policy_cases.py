@@ -179,7 +179,7 @@ SIDES = [
             (f"namespaceSelector {bad} must use global() alone",),
             path=".namespaceSelector",
         )
-        for good, bad in [("global()", "!global()"), (" global( ) ", "global() || has(a)"), ("has(a)", "(global())")]
+        for good, bad in [("global()", "!global()"), (" global( \t) ", "global() || has(a)"), ("has(a)", "(global())")]
     ),
     Part(
         "services must have a name",
