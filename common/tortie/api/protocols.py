@@ -41,7 +41,7 @@ def port(value: int | str) -> Span | str:
     text = str(value)
     match = RANGE.fullmatch(text)
     if match is None:
-        if text.isdecimal() or not PORT_NAME.fullmatch(text):
+        if isinstance(value, int) or text.isdecimal() or not PORT_NAME.fullmatch(text):
             raise ValueError("is no port: neither 80, 8000:8999 nor a name of letters, digits and '_', '.', '-'")
         return text
     first, last = int(match[1]), int(match[2] or match[1])
