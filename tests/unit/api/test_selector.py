@@ -194,7 +194,7 @@ def test_deepest_nesting_parses_and_evaluates() -> None:
     assert parse("!" * 10001 + "has(a)").canonical == "!has(a)"
 
 
-def test_ten_thousand_selectors_parse_within_a_second() -> None:
+def test_ten_thousand_selectors_parse_within_a_second(capsys: pytest.CaptureFixture[str]) -> None:
     random.seed(1)
     texts = [
         f"app == 'svc-{i}' && (tier in {{'web', 'db-{i % 7}'}} || !has(skip)) && env != '{random.random()}'"
@@ -202,5 +202,8 @@ def test_ten_thousand_selectors_parse_within_a_second() -> None:
     ]
     start = time.process_time()
     uids = {parse(text).uid for text in texts}
-    assert time.process_time() - start < 1
+    seconds = time.process_time() - start
+    with capsys.disabled():
+        print(f"10,000 selectors parsed, canonical and with id: {seconds:.3f} s of CPU")
+    assert seconds < 1
     assert len(uids) == 10_000
