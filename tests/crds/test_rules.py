@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import bgp_cases, cases, kind_cases, policy_cases
+from . import bgp_cases, cases, felix_cases, kind_cases, policy_cases
 from .cases import V4, Case
 from .conftest import Cluster, Json, collection, definitions, nodes, schema
 
 BY_KIND = {crd["spec"]["names"]["kind"]: crd for crd in definitions()}
-CASES = [*cases.CASES, *policy_cases.cases(), *kind_cases.cases(), *bgp_cases.cases()]
+CASES = [*cases.CASES, *felix_cases.CASES, *policy_cases.cases(), *kind_cases.cases(), *bgp_cases.cases()]
 
 CALICO = {
     "BGPConfiguration": 3,
