@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tortie.lab.binaries import ROOT
-from tortie.lab.pki import LIFETIME
+from tortie.lab.pki import LIFETIME, write_private
 from tortie.lab.plan import POD_CIDRS
 
 CRDS = ROOT / "crds"
@@ -70,13 +70,17 @@ def manifest() -> str:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": documents()})
 
 
-def token_request(account: str, node_uid: tuple[str, str] | None = None) -> tuple[str, str]:
-    """(path, body) of a TokenRequest for an account, bound to a Node (name, uid) where one is given."""
+async def write_token(
+    kubectl: Callable[..., Awaitable[str]], file: Path, account: str, node: tuple[str, str] | None = None
+) -> None:
+    """A token of an account in a file, bound to a Node (name, uid) where one is given."""
     path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
     spec: Document = {"audiences": [], "expirationSeconds": TOKEN_SECONDS}
-    if node_uid:
-        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Node", "name": node_uid[0], "uid": node_uid[1]}
-    return path, json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})
+    if node:
+        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Node", "name": node[0], "uid": node[1]}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+    answer = json.loads(await kubectl("create", "--raw", path, "-f", "-", text=json.dumps(request)))
+    write_private(file, answer["status"]["token"].encode())
 
 
 def operator_command(kubeconfig: Path) -> list[str | Path]:

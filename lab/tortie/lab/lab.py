@@ -7,17 +7,15 @@ import contextlib
 import json
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tortie.lab import binaries, components, controlplane, fabric, install, node, pki
+from tortie.lab import binaries, bringup, components, controlplane
 from tortie.lab.binaries import Progress
-from tortie.lab.components import AGENT, CONTROL, KUBELET, NODE, OPERATOR, Address
-from tortie.lab.controlplane import APISERVER
+from tortie.lab.components import AGENT, CONTROL, NODE, OPERATOR, Address
 from tortie.lab.errors import LabError
-from tortie.lab.machine import Machine, MachineError, end, inits, ip, run, together
-from tortie.lab.plan import API_PORT, LINK_COUNT, Plan, preferred_link
+from tortie.lab.machine import Machine, end, inits, ip, run, together
+from tortie.lab.plan import API_PORT, Plan, preferred_link
 
 RUN = Path("/run/tortie-lab")
 """One directory a lab; with its machines ended, nothing else of a lab outlives them."""
@@ -66,19 +64,9 @@ class Lab:
         `without`: components that are not started, by their plain names.
         """
         programs = await asyncio.to_thread(binaries.find, self.say)
-        plan = self._claim(Plan(self.name, nodes, subnets, preferred_link(self.name), tuple(sorted(without))))
+        plan = bringup.claim(self, Plan(self.name, nodes, subnets, preferred_link(self.name), tuple(sorted(without))))
         self.say(f"control plane {binaries.version(binaries.MODULE)} and {nodes} nodes in {subnets} subnet(s)")
-        secrets = controlplane.issue(plan, self.directory / "pki")
-        await self._boot_infrastructure(plan)
-        for name in plan.node_names:
-            node.write_config(plan, self.machine(name), secrets.authority)
-            node.install_plugins(self.machine(name))
-        booting = [self._boot_node(plan, name) for name in plan.node_names]
-        await together([self._start_control_plane(plan, secrets, programs), *booting])
-        self.say("API server is ready, the nodes have booted")
-        await self._install(plan)
-        await together(self._start_node(plan, name, programs["kube-proxy"]) for name in plan.node_names)
-        await self._wait_nodes(plan)
+        await bringup.bring_up(self, plan, programs)
 
     async def down(self) -> None:
         """Remove every trace of a lab of this name, whatever state it is in; without one, do nothing."""
@@ -118,7 +106,7 @@ class Lab:
 
         async def one(address: Address) -> None:
             if address.component == NODE:
-                await self._return_node(plan, address.machine)
+                await bringup.return_node(self, plan, address.machine)
             else:
                 await self.machine(address.machine).start_again(address.component)
 
@@ -226,94 +214,3 @@ class Lab:
             self.plan  # noqa: B018 - says that there is no such lab
             return sorted(self.directory.glob("machines/*/log/*.log"))
         return [self.machine(at.machine).directory / "log" / f"{at.component}.log" for at in self.addresses(component)]
-
-    # --- steps of `up` ------------------------------------------------------------------------------------------
-
-    def _claim(self, plan: Plan) -> Plan:
-        """Take the name and a link to the host that no other lab has; the plan with that link, saved."""
-        RUN.mkdir(exist_ok=True)
-        taken = {json.loads(file.read_bytes())["link"] for file in RUN.glob("*/lab.json")}
-        link = plan.link
-        while link in taken:
-            link = (link + 1) % LINK_COUNT
-        try:
-            self.directory.mkdir()
-        except FileExistsError:
-            raise LabError(f"lab {self.name!r} exists already: tortie lab down --name {self.name}") from None
-        (self.directory / "lab.json").write_text(json.dumps(asdict(plan) | {"link": link}))
-        return self.plan
-
-    async def _boot_infrastructure(self, plan: Plan) -> None:
-        router, bridges = self.machine("router"), self.machine("fabric")
-        await together(machine.boot() for machine in (self.control, router, bridges))
-        await fabric.build(plan, bridges, router)
-        await fabric.connect(plan, bridges, self.control, 0, plan.control)
-        await fabric.connect_host(plan, self.control)
-
-    async def _start_control_plane(self, plan: Plan, secrets: controlplane.Secrets, programs: dict[str, Path]) -> None:
-        """etcd and API server; once that is ready, what would end without it."""
-        pki.write_kubeconfig(self.kubeconfig, self.server, secrets.authority.pair.certificate, secrets.admin)
-        controlplane.write_kubeconfigs(secrets, self.control)
-        for component, argv in controlplane.commands(plan, secrets, programs, self.control).items():
-            if component not in plan.without:
-                await self.control.start(component, argv)
-            if component == APISERVER:
-                await self.wait_ready()
-
-    async def _boot_node(self, plan: Plan, name: str) -> None:
-        machine = self.machine(name)
-        await machine.boot(node=True)
-        await fabric.connect(plan, self.machine("fabric"), machine, plan.subnet(name), plan.node(name))
-
-    async def _install(self, plan: Plan) -> None:
-        """CRDs, accounts and roles; then the operator."""
-        if plan.nodes or OPERATOR not in plan.without:
-            await self.kubectl("apply", "--server-side", "-f", str(install.CRDS), "-f", "-", text=install.manifest())
-        if OPERATOR in plan.without:
-            return
-        directory = self.control.directory / "kubeconfig"
-        token = directory / "tortie-operator.token"
-        await self._write_token(token, install.OPERATOR_ACCOUNT)
-        kubeconfig = directory / OPERATOR
-        pki.write_kubeconfig(kubeconfig, node.server(plan), self.directory / "pki" / "ca.crt", token)
-        await self.control.start(OPERATOR, install.operator_command(kubeconfig))
-        self.say("operator is started")
-
-    async def _start_node(self, plan: Plan, name: str, proxy: Path) -> None:
-        """The components of a booted node. The agent comes last: its token is bound to the Node object."""
-        machine = self.machine(name)
-        for component, argv in node.commands(name, proxy).items():
-            if component in plan.without:
-                continue
-            if component == AGENT:
-                await self.issue_agent_token(name)
-            await machine.start(component, argv)
-
-    async def issue_agent_token(self, name: str) -> None:
-        """A token bound to the present Node object of that name, once there is one."""
-        await self.kubectl("wait", "--for=create", f"node/{name}", "--timeout=30s")
-        uid = await self.kubectl("get", f"node/{name}", "-o", "jsonpath={.metadata.uid}")
-        await self._write_token(
-            node.config_directory(self.machine(name)) / node.AGENT_TOKEN, install.AGENT_ACCOUNT, (name, uid)
-        )
-
-    async def _write_token(self, path: Path, account: str, node_object: tuple[str, str] | None = None) -> None:
-        target, body = install.token_request(account, node_object)
-        answer = json.loads(await self.kubectl("create", "--raw", target, "-f", "-", text=body))
-        pki.write_private(path, answer["status"]["token"].encode())
-
-    async def _return_node(self, plan: Plan, name: str) -> None:
-        """Boot a node that was halted: the same disk, the same components."""
-        with contextlib.suppress(MachineError):  # the kernel may have removed the old cable already
-            await fabric.unplug(self.machine("fabric"), name)
-        await self._boot_node(plan, name)
-        for component, argv in node.commands(name, binaries.find(self.say)["kube-proxy"]).items():
-            if component not in plan.without:
-                await self.machine(name).start(component, argv)
-
-    async def _wait_nodes(self, plan: Plan) -> None:
-        if not plan.nodes or KUBELET in plan.without or AGENT in plan.without:
-            return
-        self.say("waiting for the nodes")
-        await self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=60s")
-        self.say("all nodes are ready")
