@@ -291,6 +291,29 @@ spec:
     assert steps(found, "ip:192.0.2.99", "pod:shop/db", port=1) == ["default GlobalNetworkPolicy p 3 Allow"]
 
 
+def test_address_and_named_port_must_be_of_the_same_owner() -> None:
+    """As while a virtual machine moves: two pods have one address."""
+    text = """---
+apiVersion: v1
+kind: Pod
+metadata: {name: moved, namespace: lab, labels: {app: other}}
+spec: {nodeName: n1, containers: [{ports: [{name: sql, containerPort: 3306}]}]}
+status: {podIPs: [{ip: 10.0.0.2}]}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: p}
+spec: {selector: app == 'web', types: [Egress], egress: [
+       {action: Allow, protocol: TCP, destination: {selector: app == 'db', ports: [sql]}},
+       {action: Deny, protocol: TCP, destination: {selector: app == 'db', notPorts: [sql]}},
+       {action: Allow, protocol: TCP, destination: {ports: [sql]}}]}
+"""
+    found = cluster(BASE + text)
+    rule = "default GlobalNetworkPolicy p {}".format
+    assert steps(found, "pod:shop/web", "ip:10.0.0.2", "egress", port=5432) == [rule("0 Allow")]
+    assert steps(found, "pod:shop/web", "ip:10.0.0.2", "egress", port=3306) == [rule("1 Deny")]
+
+
 def test_services_in_rules_are_their_backends() -> None:
     text = """---
 {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4,
