@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -96,12 +97,35 @@ def resolve(
 
 def failsafes(
     configs: Iterable[FelixConfiguration], node_name: str, node_labels: Mapping[str, str]
-) -> tuple[tuple[FailsafePort, ...], tuple[FailsafePort, ...]]:
-    """Ports inbound and outbound, each from the strongest configuration that lists any."""
-    specs = [config.spec for config in _sources(configs, node_name, node_labels)[0]]
-    inbound = (s.failsafe_inbound_host_ports for s in specs if s.failsafe_inbound_host_ports is not None)
-    outbound = (s.failsafe_outbound_host_ports for s in specs if s.failsafe_outbound_host_ports is not None)
-    return next(inbound, FAILSAFE_IN), next(outbound, FAILSAFE_OUT)
+) -> tuple[tuple[FailsafePort, ...], tuple[FailsafePort, ...], list[str]]:
+    """Ports inbound and outbound, each from the strongest configuration that lists any, and warnings: a port that
+    means nothing is left out."""
+    sources, warnings = _sources(configs, node_name, node_labels)
+    found = []
+    for field, wire, built_in in FAILSAFES:
+        config = next((each for each in sources if getattr(each.spec, field) is not None), None)
+        ports = []
+        for port in built_in if config is None else getattr(config.spec, field):
+            try:
+                ports.append(_failsafe(port))
+            except ValueError as error:
+                name, value = config.metadata.name if config else "", msgspec.json.encode(port).decode()
+                warnings.append(f"FelixConfiguration {name}: {wire} {value}: {error}")
+        found.append(tuple(ports))
+    return found[0], found[1], warnings
+
+
+FAILSAFES = (
+    ("failsafe_inbound_host_ports", "failsafeInboundHostPorts", FAILSAFE_IN),
+    ("failsafe_outbound_host_ports", "failsafeOutboundHostPorts", FAILSAFE_OUT),
+)
+
+
+def _failsafe(port: FailsafePort) -> FailsafePort:
+    protocol = _one_of("TCP", "UDP", "SCTP")(port.protocol or "TCP")
+    number = _within(1, 65535)(port.port)
+    net = str(ipaddress.ip_network(port.net, strict=False)) if port.net else ""
+    return FailsafePort(protocol=protocol, port=number, net=net)
 
 
 def _sources(

@@ -176,7 +176,8 @@ class Cluster:
 
     def failsafes(self, node: str) -> tuple[tuple[FailsafePort, ...], tuple[FailsafePort, ...]]:
         """Ports inbound and outbound."""
-        return failsafes(self.configurations, node, self._labels(node))
+        inbound, outbound, _ = failsafes(self.configurations, node, self._labels(node))
+        return inbound, outbound
 
     def _labels(self, node: str) -> Mapping[str, str]:
         return self.nodes[node].labels if node in self.nodes else {}

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from tortie.api.felix import FailsafePort
 from tortie.api.meta import Record
+from tortie.api.protocols import NUMBERS
 from tortie.policy.cluster import (
     EVERY_INTERFACE,
     FORWARD,
@@ -29,7 +30,7 @@ from tortie.policy.cluster import (
     Endpoint,
     network,
 )
-from tortie.policy.flows import Flow, Journey, journey, protocol_number
+from tortie.policy.flows import Flow, Journey, journey
 from tortie.policy.judge import ALLOW, DENY, FAILSAFE, TO_HOST, Step, by_policies, by_profiles
 from tortie.policy.match import Packet
 
@@ -174,7 +175,7 @@ def _is_failsafe(cluster: Cluster, node: str, direction: str, packet: Packet) ->
 
 
 def _is_open(failsafe: FailsafePort, packet: Packet, remote: Address) -> bool:
-    if packet.port != failsafe.port or packet.protocol != protocol_number(failsafe.protocol):
+    if packet.port != failsafe.port or packet.protocol != NUMBERS[failsafe.protocol]:
         return False
     return not failsafe.net or remote in network(failsafe.net)
 

@@ -61,7 +61,7 @@ def agree(world: World, cluster: Cluster, endpoint: Endpoint, direction: str, ho
 
 
 @given(clusters())
-@settings(SLOW, max_examples=150)
+@settings(SLOW, max_examples=250)
 def test_workloads_are_judged_as_the_text_says(documents: list[Json]) -> None:
     cluster, _ = build(records(documents))
     world = World(documents)
@@ -73,7 +73,7 @@ def test_workloads_are_judged_as_the_text_says(documents: list[Json]) -> None:
 
 
 @given(host_clusters())
-@settings(SLOW, max_examples=100)
+@settings(SLOW, max_examples=150)
 def test_host_endpoints_are_judged_as_the_text_says(documents: list[Json]) -> None:
     cluster, _ = build(records(documents))
     world = World(documents)

@@ -63,7 +63,9 @@ def test_translated_flows_are_judged_before_and_after(documents: list[Json], por
     judge = Judge(world)
     places = ends(world)
     before, after = (next(k for k in FLOW_KINDS if k.protocol == 6 and k.dport == port) for port in ports)
-    pods = {address: end for end in reversed(places) if end.kind == "pod" for address in end.addresses}
+    # of several that have an address, the first by name
+    by_name = sorted((end for end in places if end.kind == "pod"), key=lambda end: end.reference, reverse=True)
+    pods = {address: end for end in by_name for address in end.addresses}
     for source in places:
         for front in (end for end in places if end.kind == "host"):
             for address, target in sorted(pods.items()):

@@ -7,7 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from tortie.api.felix import READERS, FelixConfiguration, FelixConfigurationSpec, resolve
+from tortie.api.felix import (
+    FAILSAFE_IN,
+    FAILSAFE_OUT,
+    READERS,
+    FailsafePort,
+    FelixConfiguration,
+    FelixConfigurationSpec,
+    failsafes,
+    resolve,
+)
 from tortie.api.internal import Settings
 
 OLD, NEW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
@@ -109,5 +118,30 @@ def test_selectors_that_cannot_apply_are_named() -> None:
 
 
 def test_every_field_is_read_into_a_setting_and_every_setting_can_be_set() -> None:
-    assert READERS.keys() == set(FelixConfigurationSpec.__struct_fields__) - {"node_selector"}
+    lists = {"failsafe_inbound_host_ports", "failsafe_outbound_host_ports"}
+    assert READERS.keys() == set(FelixConfigurationSpec.__struct_fields__) - {"node_selector"} - lists
     assert {setting for setting, _ in READERS.values()} == set(Settings.__struct_fields__)
+
+
+def test_each_list_of_failsafe_ports_is_from_the_strongest_that_has_one() -> None:
+    """An empty list is one: no port at all."""
+    default = config("default", failsafeInboundHostPorts=[{"port": 22, "net": "10.0.0.0/8"}])
+    own = config("node.n", failsafeOutboundHostPorts=[])
+    inbound, outbound, _ = failsafes([default, own], "n", {})
+    assert [(each.protocol, each.port, each.net) for each in inbound] == [("TCP", 22, "10.0.0.0/8")]
+    assert outbound == ()
+    assert failsafes([own], "other", {}) == (FAILSAFE_IN, FAILSAFE_OUT, [])
+    assert {("UDP", 68), ("TCP", 22), ("TCP", 6443)} <= {(each.protocol, each.port) for each in FAILSAFE_IN}
+    assert {("UDP", 53), ("UDP", 67), ("TCP", 2379)} <= {(each.protocol, each.port) for each in FAILSAFE_OUT}
+    assert (len(FAILSAFE_IN), len(FAILSAFE_OUT)) == (9, 9)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"port": 0}, {"port": 70000}, {"port": 1, "protocol": "ICMP"}, {"port": 1, "net": "10.0.0.0/33"}]
+)
+def test_a_failsafe_port_that_means_nothing_is_left_out_with_a_warning(bad: dict[str, Any]) -> None:
+    good = {"port": 22, "protocol": "tcp", "net": "10.0.0.1/8"}
+    inbound, outbound, [warning] = failsafes([config("default", failsafeInboundHostPorts=[bad, good])], "n", {})
+    assert inbound == (FailsafePort(port=22, net="10.0.0.0/8"),)
+    assert outbound == FAILSAFE_OUT
+    assert warning.startswith('FelixConfiguration default: failsafeInboundHostPorts {"port":')
