@@ -40,7 +40,7 @@ bpf: build/.packages ## the eBPF programs and the CNI plugin
 	@$(MAKE) --no-print-directory -C nodeagent/cni
 
 controlplane: venv ## etcd, kube-apiserver and the rest: found on the PATH, or built once (6 to 9 minutes) and cached
-	@$(BIN)/python -m tortie.lab.controlplane
+	@$(BIN)/python -m tortie.lab.build
 
 crds: venv ## the CRDs that are made from parts, see schema/
 	@$(BIN)/python schema/generate.py

@@ -138,8 +138,12 @@ async def _complaints(lab: Lab, plan: Plan) -> str:
     for component in (OPERATOR, *(f"{AGENT}/{name}" for name in plan.node_names)):
         try:
             status, text = await lab.http(component, "/readyz")
-        except (OSError, LabError) as error:
-            status, text = 0, str(error)
+        except (OSError, LabError):
+            status, text = 0, f"does not answer; its log ends with {_last_line(lab.logs(component)[0])!r}"
         if status != 200:
             said.append(f"{component}: {text.strip()}")
     return "; ".join(said) or "operator and agents say that they are; see tortie lab logs"
+
+
+def _last_line(log: Path) -> str:
+    return log.read_text().strip().rpartition("\n")[2] if log.exists() else ""

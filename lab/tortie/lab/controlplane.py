@@ -1,19 +1,14 @@
-"""The control plane's machine: etcd, kube-apiserver, kube-controller-manager and kube-scheduler with RBAC and TLS on.
-
-Run as a program it finds or builds their binaries and says where they are.
-"""
+"""The control plane: etcd, kube-apiserver, kube-controller-manager and kube-scheduler with RBAC and TLS on."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tortie.lab import binaries, pki
+from tortie.lab import pki
 from tortie.lab.errors import LabError
 from tortie.lab.machine import Machine
 from tortie.lab.plan import API_PORT, API_SERVICE, SERVICE_CIDRS, Plan
@@ -174,21 +169,3 @@ async def _readyz(server: str, context: ssl.SSLContext) -> str:
     finally:
         writer.close()
     return answer.rpartition("\r\n\r\n")[2]
-
-
-def main(arguments: Sequence[str]) -> int:
-    if arguments:
-        sys.stderr.write(f"{__doc__}\n")
-        return os.EX_USAGE
-    try:
-        programs = binaries.find(lambda line: print(line, file=sys.stderr, flush=True))
-    except binaries.BinaryError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for name, path in programs.items():
-        print(f"{name:<24} {path}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
