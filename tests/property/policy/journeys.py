@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .objects import NODES, Json
-from .oracle import Thing, World
+from .oracle import World
+from .things import Thing
 from .universe import FROM, KINDS, OF, PACKETS, TO, Kind, family
 
 Gate = tuple[str, str, tuple[str, ...]]

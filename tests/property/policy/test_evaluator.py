@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from hypothesis import HealthCheck, given, note, settings
 
@@ -12,8 +11,9 @@ from tortie.policy.cluster import Cluster, Endpoint
 from tortie.policy.judge import Step, by_policies, by_profiles
 from tortie.policy.match import Packet
 
-from .objects import Json, clusters, host_clusters
+from .objects import Json
 from .oracle import World
+from .policies import clusters, host_clusters
 from .universe import FROM, PACKETS, TO
 
 SLOW = settings(
@@ -33,11 +33,6 @@ def packet_of(cluster: Cluster, index: int) -> Packet:
         kind.type,
         kind.code,
     )
-
-
-def word(world: World, thing: Any, direction: str, hook: str, bit: int) -> str | None:
-    allowed, denied = world.decided(thing, direction, hook)
-    return "Allow" if allowed & bit else "Deny" if denied & bit else None
 
 
 def bits(mask: int) -> list[int]:

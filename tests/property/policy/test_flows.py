@@ -11,8 +11,9 @@ from tortie.policy.evaluate import Side, evaluate
 from tortie.policy.flows import Flow, ICMPMessage
 
 from .journeys import FLOW_KINDS, End, Judge, addresses, ends
-from .objects import Json, host_clusters
+from .objects import Json
 from .oracle import World
+from .policies import host_clusters
 from .test_evaluator import SLOW
 from .universe import Kind, family
 

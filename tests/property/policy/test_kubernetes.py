@@ -16,7 +16,8 @@ from tortie.policy.build import build, records
 from tortie.policy.evaluate import evaluate
 from tortie.policy.flows import Flow
 
-from .objects import NAMESPACES, Json, kubernetes_policies, named, pods, value
+from .objects import NAMESPACES, Json, named, pods, value
+from .policies import kubernetes_policies
 from .test_evaluator import SLOW
 
 CONNECTIONS = [("TCP", 80), ("TCP", 8080), ("TCP", 443), ("UDP", 53), ("UDP", 80), ("SCTP", 80)]

@@ -11,7 +11,8 @@ from tortie.api.kinds import KINDS
 from tortie.api.selector import parse
 from tortie.policy.convert import Conversion, Policy, convert
 
-from .objects import BROKEN, Json, cluster_policies, global_policies, kubernetes_policies, network_policies, rules
+from .objects import Json
+from .policies import BROKEN, cluster_policies, global_policies, kubernetes_policies, network_policies, rules
 from .test_evaluator import SLOW
 
 policies = st.one_of(

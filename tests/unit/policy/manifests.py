@@ -87,3 +87,38 @@ def steps(of: Cluster, source: str, target: str, side: str = "ingress", **fields
         )
         for step in found.trace
     ]
+
+
+BASE = """
+{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {rack: a}},
+ status: {addresses: [{type: Hostname, address: n1}, {type: InternalIP, address: 192.0.2.1},
+                      {type: InternalIP, address: '2001:db8::1'}]}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n2}, status: {addresses: [{type: InternalIP, address: 192.0.2.2}]}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {env: prod}}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: lab}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {nodeName: n1, containers: [{ports: [{name: http, containerPort: 8080}]}]}
+status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: db, namespace: shop, labels: {app: db}}
+spec: {nodeName: n2, serviceAccountName: keeper, containers: [{ports: [{name: sql, containerPort: 5432}]}]}
+status: {podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: probe, namespace: lab, labels: {app: web}}
+spec: {nodeName: n1}
+status: {podIPs: [{ip: 10.0.0.3}]}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: proxy, namespace: lab}, spec: {nodeName: n2, hostNetwork: true},
+ status: {podIPs: [{ip: 192.0.2.2}]}}
+"""
+"""Two nodes, two namespaces; three pods, of which two are in `shop`, and one in the host's network."""

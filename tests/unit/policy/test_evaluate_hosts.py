@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .manifests import ask, cluster, steps, verdict
-from .test_evaluate import BASE
+from .manifests import BASE, ask, cluster, steps, verdict
 
 
 def endpoint(node: str, interface: str = "eth0", extra: str = "", name: str = "") -> str:
