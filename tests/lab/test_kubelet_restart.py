@@ -41,6 +41,7 @@ async def test_pods_live_on_when_the_kubelet_is_killed(corner: Corner) -> None:
     assert state(again)["containerID"] == state(obj)["containerID"]
     assert state(again)["restartCount"] == 0
     assert state(again)["ready"]
+    assert "NetworkCheckFailed" not in await corner.reasons("web")
     times = [int(line) for line in (await corner.log("talk")).split()]
     gaps = [later - earlier for earlier, later in pairwise(times)]
     assert max(gaps) < 1_000_000_000
@@ -94,6 +95,33 @@ async def test_what_happened_while_the_kubelet_was_down_is_made_up_for(corner: C
         return False
 
     await eventually(unwanted_is_gone)
+
+
+async def test_a_broken_network_is_told_when_the_kubelet_takes_up_a_pod(corner: Corner) -> None:
+    await corner.apply(pod("web"))
+    obj, node = await home(corner, "web")
+    await corner.lab.pod_exec(f"{corner.namespace}/web", ["ip", "address", "flush", "dev", "eth0"])
+    await corner.lab.restart(f"kubelet/{node}", grace=0)
+
+    async def told() -> bool:
+        return addresses(obj)[0] in (await corner.reasons("web")).get("NetworkCheckFailed", "")
+
+    await eventually(told)
+    assert "running" in state(await corner.get("pod/web"))["state"]
+
+
+async def test_a_pod_that_was_ending_ends_after_the_kubelet_was_killed(corner: Corner) -> None:
+    node = corner.lab.plan.node_names[0]
+    script = "trap '' TERM; while :; do sleep 0.1; done"
+    await corner.apply(pod("slow", nodeName=node, containers=running(script), terminationGracePeriodSeconds=3))
+    await corner.ready("slow")
+    before = corner.record("slow")
+    await corner.kubectl("delete", "pod", "slow", "--wait=false")
+    await corner.lab.restart(f"kubelet/{node}", grace=0)
+    await corner.gone("slow", seconds=15)
+    names = await corner.lab.node_exec(node, ["ls", "/run/netns", "/run/tortie-kubelet/sandboxes"])
+    assert before["netns"].rpartition("/")[2] not in names
+    assert before["sandbox"] not in names
 
 
 async def test_a_killed_sandbox_comes_back_without_the_api_server(corner: Corner) -> None:

@@ -56,6 +56,8 @@ class Worker:
         self._started = time.time()
         self._over = False
         self._ending = asyncio.Event()
+        if pod.metadata.deletion_timestamp:
+            self._ending.set()
         self._gone = asyncio.Event()
         """The API server has no such pod any more."""
         if pod.spec.restart_policy == "Never" and record is None:
@@ -100,7 +102,8 @@ class Worker:
         try:
             if not self.housing.id:  # else nothing is known before the sandbox is found
                 self._changed()
-            await first_of(self._live(), self._ending.wait())
+            if not self._ending.is_set():
+                await first_of(self._live(), self._ending.wait())
             if self._ending.is_set():
                 await self._stop_containers(self.pod.grace)
             self._over = True
