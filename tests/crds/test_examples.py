@@ -21,7 +21,7 @@ INTERNAL: dict[str, Json] = {
     "CompiledTier": {"order": 1.5},
     "CompiledPolicy": {"source": {"kind": "kns", "name": "a"}, "labels": {"pcns.a": "b"}},
     "CompiledNetworkSet": {"nets": ["10.0.0.0/8"]},
-    "PolicyStatus": {"source": {"kind": "gnp", "name": "a"}, "nodes": 2, "enforced": 1},
+    "PolicyStatus": {"source": {"kind": "gnp", "name": "a"}},
 }
 """Specs of the kinds that the operator alone writes."""
 

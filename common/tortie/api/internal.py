@@ -173,11 +173,16 @@ class NodeReport(Record):
 
 
 class PolicyStatusSpec(Record):
-    """How far a policy is in force. It has no `after`: no agent watches it."""
+    """Which policy. It has no `after`: no agent watches it."""
 
     format: int = FORMAT
     epoch: int = 0
     source: Source
+
+
+class PolicyStatusStatus(Record):
+    """How far the policy is in force. A part of the object like any other: `kubectl wait` looks for conditions here."""
+
     compiled_version: int = 0
     """resourceVersion of the CompiledPolicy that `enforced` counts; 0: none was written."""
     conditions: tuple[Condition, ...] = ()
@@ -197,6 +202,7 @@ class PolicyStatus(Object):
     kind: str = "PolicyStatus"
     metadata: Metadata
     spec: PolicyStatusSpec
+    status: PolicyStatusStatus = PolicyStatusStatus()
 
 
 def compiled_name(kind: str, name: str, namespace: str = "") -> str:

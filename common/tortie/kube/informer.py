@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from tortie.api.meta import Metadata, Record
 from tortie.kube.backoff import Backoff
 from tortie.kube.client import Client, HasMetadata, Resource
-from tortie.kube.errors import ApiError, Expired, Status
+from tortie.kube.errors import ApiError, Expired, NotFound, Status
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +116,8 @@ class Informer(Generic[T]):
         """A watch is open."""
         self.synced = False
         """The first Replaced has been delivered."""
+        self.absent = False
+        """The API server does not serve the kind; whether it has begun to is asked again and again."""
         self.last_event = time.monotonic()
         """When the API server last said anything, bookmarks included."""
         self._client = client
@@ -146,6 +148,7 @@ class Informer(Generic[T]):
                 self._resumable = False
                 reason, message = "expired", str(error)
             except ApiError as error:
+                self.absent = isinstance(error, NotFound)
                 reason = "stalled" if self.connected and error.reason == "Timeout" else "failed"
                 message = str(error)
             finally:
@@ -180,7 +183,7 @@ class Informer(Generic[T]):
         self._version, self._resumable, self._rewound = version, True, False
         self.last_event = time.monotonic()
         self._listener(Replaced(objects, version, rewound))
-        self.synced = True
+        self.synced, self.absent = True, False
 
     async def _watch(self) -> None:
         """Until the API server ends it."""

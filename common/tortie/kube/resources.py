@@ -16,8 +16,14 @@ LEASE = Resource("coordination.k8s.io", "v1", "leases", "Lease", namespaced=True
 ENDPOINT_SLICE = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", namespaced=True)
 
 
-def _calico(plural: str, kind: str) -> Resource:
-    return Resource(calico.GROUP, calico.VERSION, plural, kind, namespaced=False)
+KUBERNETES_NETWORK_POLICY = Resource("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", namespaced=True)
+CLUSTER_NETWORK_POLICY = Resource(
+    "policy.networking.k8s.io", "v1alpha2", "clusternetworkpolicies", "ClusterNetworkPolicy", namespaced=False
+)
+
+
+def _calico(plural: str, kind: str, *, namespaced: bool = False) -> Resource:
+    return Resource(calico.GROUP, calico.VERSION, plural, kind, namespaced)
 
 
 IP_POOL = _calico("ippools", "IPPool")
@@ -28,6 +34,16 @@ IPAM_HANDLE = _calico("ipamhandles", "IPAMHandle")
 BLOCK_AFFINITY = _calico("blockaffinities", "BlockAffinity")
 FELIX_CONFIGURATION = _calico("felixconfigurations", "FelixConfiguration")
 CLUSTER_INFORMATION = _calico("clusterinformations", "ClusterInformation")
+TIER = _calico("tiers", "Tier")
+NETWORK_POLICY = _calico("networkpolicies", "NetworkPolicy", namespaced=True)
+GLOBAL_NETWORK_POLICY = _calico("globalnetworkpolicies", "GlobalNetworkPolicy")
+STAGED_NETWORK_POLICY = _calico("stagednetworkpolicies", "StagedNetworkPolicy", namespaced=True)
+STAGED_GLOBAL_NETWORK_POLICY = _calico("stagedglobalnetworkpolicies", "StagedGlobalNetworkPolicy")
+STAGED_KUBERNETES_NETWORK_POLICY = _calico(
+    "stagedkubernetesnetworkpolicies", "StagedKubernetesNetworkPolicy", namespaced=True
+)
+NETWORK_SET = _calico("networksets", "NetworkSet", namespaced=True)
+GLOBAL_NETWORK_SET = _calico("globalnetworksets", "GlobalNetworkSet")
 
 
 def _internal(plural: str, kind: str) -> Resource:
