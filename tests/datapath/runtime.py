@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from tortie.api.internal import Attach, Endpoint
 from tortie.nodeagent.cni.server import Server
@@ -139,6 +140,8 @@ class Entries:
         self.unready: str | None = None
         self.pending = False
         """Policy never comes."""
+        self.late = False
+        """Nothing is opened, and nobody waits for it."""
         self.mtu = 1450
         self._store = store
         self._route = route
@@ -166,10 +169,15 @@ class Entries:
         return self.mtu
 
     async def converge(self, record: EndpointRecord, timeout: float) -> bool:
-        await self._route.link("set", index=record.host_ifindex, state="up")
-        for address in record.addresses:
-            size = 128 if ":" in address else 32
-            await self._route.route("replace", dst=f"{address}/{size}", oif=record.host_ifindex)
+        if self.late:
+            return False
+        try:
+            await self._route.link("set", index=record.host_ifindex, state="up")
+            for address in record.addresses:
+                size = 128 if ":" in address else 32
+                await self._route.route("replace", dst=f"{address}/{size}", oif=record.host_ifindex)
+        except NetlinkError:  # its device is gone
+            return False
         if self.pending:
             await asyncio.sleep(timeout)
         return not self.pending

@@ -191,6 +191,25 @@ async def test_add_again_after_the_veth_was_lost_makes_a_new_one(case: Case) -> 
     assert len(case.records) == 1
 
 
+async def test_add_again_after_the_pod_was_given_other_addresses_makes_a_new_one(case: Case) -> None:
+    await case.attached()
+    case.entries.publish(WEB, "10.65.0.9")
+    _, answer = await case.rt.add(WEB)
+    assert [each["address"] for each in answer["ips"]] == ["10.65.0.9/32"]
+    assert {
+        each["local"] for each in devices(case.rt.sandbox("c1"))["eth0"]["addr_info"] if each["scope"] == "global"
+    } == {"10.65.0.9"}
+    assert await case.rt.check(WEB) == (0, None)
+
+
+async def test_a_record_whose_device_was_replaced_is_not_believed(case: Case) -> None:
+    await case.attached()
+    sh(f"ip link del {VETH}")
+    half_make(case.rt.sandbox("c1"))
+    assert (await case.rt.add(WEB))[0] == 0
+    assert await case.rt.check(WEB) == (0, None)
+
+
 async def test_a_half_made_veth_is_replaced(case: Case) -> None:
     path = case.rt.start(WEB)
     half_make(path)

@@ -56,6 +56,8 @@ class EndpointStore:
     def load(cls, folder: Path) -> EndpointStore:
         """All records in `folder`, which is made if absent. A file that is no record is left there and logged."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for scratch in folder.glob(".*.new"):  # of an agent that was killed over it
+            scratch.unlink()
         store = cls(folder)
         for path in sorted(folder.glob("*.json")):
             try:

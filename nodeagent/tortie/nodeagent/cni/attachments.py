@@ -134,8 +134,7 @@ class Attachments:
                 with refused(f"configuring {request.ifname} in {request.netns}"):
                     await sandbox.configure(pod, entry.addresses)
                 return self._kept(record, request.netns)
-            if host:
-                await self._take(name, host)
+            await self._vacate(name, host)
             return await self._new(request, entry, sandbox)
 
     def _refuse_second(self, request: Request) -> None:
@@ -149,10 +148,11 @@ class Attachments:
             self._put(record)
         return record
 
-    async def _take(self, name: str, host: veth.End) -> None:
-        """The name from an earlier sandbox, or from an ADD that was cut short."""
-        with refused(f"removing the earlier {name}"):
-            await veth.remove(self._route, host.index)
+    async def _vacate(self, name: str, host: veth.End | None) -> None:
+        """Take the name from an earlier sandbox, or from an ADD that was cut short."""
+        if host:
+            with refused(f"removing the earlier {name}"):
+                await veth.remove(self._route, host.index)
         for record in self._store.all():
             if record.host_ifname == name:
                 self._store.remove(*record.key)
