@@ -38,8 +38,12 @@ async def figures(lab: Lab) -> list[Figure]:
 def attached(lab: Lab) -> list[float]:
     """Milliseconds of the last PODS calls of ADD, as the kubelets logged them."""
     entries = [json.loads(line) for file in lab.logs("kubelet") for line in file.read_text().splitlines()]
-    done = sorted((entry for entry in entries if entry["msg"] == "pod is attached"), key=lambda entry: entry["ts"])
-    return [entry["ms"] for entry in done[-PODS:]]
+    ran = [
+        e
+        for e in entries
+        if e["msg"] == "plugin ran" and (e["plugin"], e["command"], e["code"]) == ("tortie", "ADD", 0)
+    ]
+    return [entry["ms"] for entry in sorted(ran, key=lambda entry: entry["ts"])[-PODS:]]
 
 
 class Prober:

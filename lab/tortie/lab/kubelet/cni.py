@@ -10,7 +10,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import os
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ LATEST = (1, 1, 0)
 INTERFACE = "eth0"
 PATIENCE = 120.0
 """Seconds that a plugin may take (a kubelet's runtime-request-timeout)."""
+
+log = logging.getLogger(__name__)
 
 Document = dict[str, Any]
 
@@ -205,7 +209,12 @@ class Cni:
             "CNI_ARGS": _joined(attachment.args if attachment else ()),
             "CNI_PATH": str(self._plugins),
         }
+        began = time.monotonic()
         code, out, err = await _run(program, text, environment)
+        if attachment is not None:
+            taken = round((time.monotonic() - began) * 1000, 1)
+            about = {"plugin": name, "command": command, "container": attachment.container_id}
+            log.info("plugin ran", extra={**about, "ms": taken, "code": code})
         if code:
             raise _failure(f"plugin type={name!r} failed ({command.lower()})", out, err)
         if not out.strip():
