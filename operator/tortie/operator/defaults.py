@@ -1,7 +1,8 @@
-"""The first IPPools of a cluster, made once."""
+"""What a cluster begins with: its first IPPools, made once, and the built-in tiers."""
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import uuid
@@ -13,14 +14,22 @@ import yaml
 
 from tortie.api.calico import ClusterInformation, IPPool, IPPoolSpec
 from tortie.api.kubernetes import ConfigMap
+from tortie.api.policies import Tier
 from tortie.kube.client import AlreadyExists, Client, NotFound
-from tortie.kube.resources import CLUSTER_INFORMATION, CONFIG_MAP, IP_POOL
+from tortie.kube.resources import CLUSTER_INFORMATION, CONFIG_MAP, IP_POOL, TIER
 
 log = logging.getLogger(__name__)
 
 MADE = "tortie.io/default-ip-pools"
 """Annotation of ClusterInformation `default`: which pools were made. With it none is made again, whatever became of
 them: a pool that someone deleted stays deleted."""
+
+TIERS = (
+    ("kube-admin", 1000, "Pass"),
+    ("default", 1_000_000, "Deny"),
+    ("kube-baseline", 10_000_000, "Pass"),
+)
+"""Name, order and default action of Calico's built-in tiers."""
 
 PoolValues = Sequence[dict[str, Any]]
 
@@ -50,6 +59,20 @@ async def establish(client: Client, values: PoolValues | None) -> None:
     names = ",".join(pool["metadata"]["name"] for pool in pools)
     body = {"metadata": {"annotations": {MADE: names}}}
     await client.patch(CLUSTER_INFORMATION, "default", body, type=ClusterInformation)
+
+
+async def establish_tiers(client: Client) -> None:
+    """Make the built-in tiers that are not there. Raises ApiError."""
+    for name, order, action in TIERS:
+        body = {
+            "apiVersion": "projectcalico.org/v3",
+            "kind": "Tier",
+            "metadata": {"name": name},
+            "spec": {"order": order, "defaultAction": action},
+        }
+        with contextlib.suppress(AlreadyExists):
+            await client.create(TIER, body, type=Tier)
+            log.info("tier is made", extra={"tier": name})
 
 
 async def cluster_information(client: Client) -> ClusterInformation:

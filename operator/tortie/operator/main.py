@@ -118,8 +118,8 @@ class Operator:
             await asyncio.shield(elector.release())
 
     def _highest_epoch(self) -> int:
-        published = (*self.world.policies, *self.world.peers, *self.world.states)
-        return max((obj.spec.epoch for obj in published), default=0)
+        kinds = ("compiledtiers", "compiledpolicies", "compilednetworksets", "nodepeers", "nodestates")
+        return max((obj.spec.epoch for kind in kinds for obj in self.world.shelves[kind]), default=0)
 
     async def _term(self, epoch: int) -> None:
         await self.informers.adopt()
@@ -129,15 +129,16 @@ class Operator:
         async with asyncio.TaskGroup() as group:
             group.create_task(publisher.run())
             group.create_task(publisher.blocks.run_mirror())
-            group.create_task(self._first_pools())
+            group.create_task(self._defaults())
 
-    async def _first_pools(self) -> None:
+    async def _defaults(self) -> None:
         while True:
             try:
+                await defaults.establish_tiers(self._client)
                 await defaults.establish(self._client, self._options.ip_pools)
                 return
             except ApiError as error:
-                log.warning("pools cannot be made", extra={"error": str(error)})
+                log.warning("pools and tiers cannot be made", extra={"error": str(error)})
                 await asyncio.sleep(1.0)
 
 

@@ -39,16 +39,21 @@ class Peers:
         blocks: Blocks,
         reports: Reports,
         steady: Callable[[], bool],
+        keys: Callable[[], frozenset[str]],
         later: Callable[[Dirty, float], None],
     ) -> None:
-        """`steady`: whether all watches that policies come from are open and synced. `later(dirty, at)`: look again."""
+        """`steady`: whether all watches that policies come from are open and synced. `keys`: label keys to carry that
+        are left out by default. `later(dirty, at)`: look again."""
         self._world = world
         self._writer = writer
         self._blocks = blocks
         self._reports = reports
         self._steady = steady
+        self._keys = keys
         self._later = later
         self._written: dict[str, float] = {}
+        self._carrying: dict[str, frozenset[str]] = {}
+        """Label keys, left out by default, that each published NodePeer has where its pods have them."""
         self._claims: dict[tuple[str, str], asyncio.Task[None]] = {}
         """(node, pool) → its claim in progress."""
         self.arrived: dict[str, dict[str, float]] = {}
@@ -58,6 +63,10 @@ class Peers:
         for task in self._claims.values():
             task.cancel()
 
+    def carry(self, keys: frozenset[str]) -> bool:
+        """Whether every published NodePeer has these label keys where its pods have them."""
+        return not keys or all(keys <= self._carrying.get(n.metadata.name, frozenset()) for n in self._world.nodes)
+
     async def publish(self, name: str) -> None:
         """Bring a node's NodePeer up to the world. Raises ApiError."""
         node, published = self._world.nodes.get(name), self._world.peers.get(name)
@@ -65,6 +74,7 @@ class Peers:
             if published is not None:
                 await self._writer.delete(NODE_PEERS, published)
             self.arrived.pop(name, None)
+            self._carrying.pop(name, None)
             return
         now = time.monotonic()
         if (soonest := self._written.get(name, 0.0) + EVERY) > now:
@@ -75,7 +85,8 @@ class Peers:
             previous = published.spec
         pods = self._admitted(name, previous, now)
         assigned = self._assigned(name, node.metadata.labels, previous, pods, now)
-        spec = peers.peer(node, pods, assigned, self._world.owned(name))
+        keys = self._keys()
+        spec = peers.peer(node, pods, assigned, self._world.owned(name), keys)
         fence = (
             bool(self._world.releasing(name)) and published is not None and published.spec.epoch != self._writer.epoch
         )
@@ -84,6 +95,7 @@ class Peers:
             peer = NodePeer(metadata=meta(name, published), spec=self._writer.stamped(spec))
             await self._writer.write(NODE_PEERS, published, peer)
             await self._reports.unserved(spec, previous)
+        self._carrying[name] = keys
         waiting = self.arrived.get(name, {})
         for endpoint in spec.endpoints:
             waiting.pop(endpoint.uid, None)

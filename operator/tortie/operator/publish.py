@@ -1,8 +1,9 @@
 """What is desired becomes objects, in an order that no reader can misread.
 
-What changed is marked dirty and computed anew from the world, in turns. Each turn writes policies first, awaits their
-acknowledgements, and then writes NodePeers with the marks of what was acknowledged (`spec.after`). Writes carry the
-resourceVersion that they were computed from; after a conflict the object is read and computed anew, never sent again.
+What changed is marked dirty and computed anew from the world, in turns. Each turn writes sets, then tiers and policies,
+awaits their acknowledgements, and then writes NodePeers with the marks of what was acknowledged (`spec.after`). Writes
+carry the resourceVersion that they were computed from; after a conflict the object is read and computed anew, never
+sent again.
 """
 
 from __future__ import annotations
@@ -12,20 +13,31 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from tortie.api.internal import CompiledPolicy, NodeState
+from tortie.api.internal import NodeState
 from tortie.kube.client import ApiError, Client, Conflict
-from tortie.kube.resources import COMPILED_POLICIES, NODE_STATES
+from tortie.kube.resources import NODE_STATES
 from tortie.operator.blocks import Blocks
-from tortie.operator.compile import nodes, policies
+from tortie.operator.compile import nodes
+from tortie.operator.compile.policies import sources
+from tortie.operator.enforcement import Enforcement
+from tortie.operator.keys import compiled_source, source_key
 from tortie.operator.peers import Peers
+from tortie.operator.policies import Policies
 from tortie.operator.status import Reports
-from tortie.operator.world import Dirty, World
+from tortie.operator.world import Dirty, Output, World
 from tortie.operator.writer import Writer, meta, unstamped
 
 log = logging.getLogger(__name__)
 
 RETRY_FIRST, RETRY_MOST = 0.1, 10.0
 IN_FLIGHT = 64
+PHASES: tuple[tuple[Output, ...], ...] = (
+    ("set",),
+    ("tier", "policy"),
+    ("peer", "state", "blocks", "report"),
+    ("status",),
+)
+"""What a turn writes, phase by phase: the next one begins when all of one is acknowledged."""
 
 
 class Publisher:
@@ -42,7 +54,9 @@ class Publisher:
         self._writer = Writer(client, world, epoch, self.touch)
         self._reports = Reports(client, world)
         self.blocks = Blocks(client, world, epoch, self.touch)
-        self.peers = Peers(world, self._writer, self.blocks, self._reports, steady, self._later)
+        self.peers = Peers(world, self._writer, self.blocks, self._reports, steady, self._keys, self._later)
+        self.policies = Policies(world, self._writer, self.peers.carry, self._later)
+        self._enforcement = Enforcement(client, world, self.policies, epoch, self._later)
         self._writer.recorded = self.blocks.recorded
 
     def touch(self, dirty: Iterable[Dirty]) -> None:
@@ -52,6 +66,9 @@ class Publisher:
             if self._due.get(each, now + 1) > now:
                 self._due[each] = now
         self._wake.set()
+
+    def _keys(self) -> frozenset[str]:
+        return self.policies.keys
 
     def _later(self, dirty: Dirty, at: float) -> None:
         self._due[dirty] = min(at, self._due.get(dirty, at))
@@ -67,8 +84,17 @@ class Publisher:
         names |= {affinity.spec.node for affinity in self._world.affinities}
         names |= {state.metadata.name for state in self._world.states}
         self.touch(Dirty(output, name) for name in names for output in ("peer", "state", "blocks", "report"))
-        sources = {policies.source_of(policy) for policy in self._world.policies} | policies.sources(self._world)
-        self.touch(Dirty("policy", key) for key in sources)
+        self.touch(Dirty("policy", key) for key in sources(self._world))
+        tiers = {tier.metadata.name for shelf in (self._world.tiers, self._world.compiled_tiers) for tier in shelf}
+        self.touch(Dirty("tier", name) for name in tiers)
+        sets = {compiled_source(compiled) for compiled in self._world.compiled_sets}
+        sets |= {
+            source_key(kind, obj.metadata.name, obj.metadata.namespace)
+            for kind in ("ns", "gns")
+            for obj in self._world.shelves[kind]
+        }
+        self.touch(Dirty("set", key) for key in sets)
+        self.touch(Dirty("status", compiled_source(status)) for status in self._world.statuses)
 
     # --- turns ----------------------------------------------------------------------------------------------------
 
@@ -89,30 +115,37 @@ class Publisher:
             self.peers.close()
 
     async def turn(self) -> None:
-        """Everything that is due: policies, then what may refer to them."""
+        """Everything that is due, in phases."""
         now = time.monotonic()
-        due = [dirty for dirty, at in self._due.items() if at <= now]
+        due = {dirty for dirty, at in self._due.items() if at <= now}
+        for dirty in [dirty for dirty in due if dirty.output == "policy"]:
+            due |= self.policies.look(dirty.key)
         for dirty in due:
-            del self._due[dirty]
-        work: dict[str, Callable[[str], Awaitable[None]]] = {
-            "policy": self._policy,
+            self._due.pop(dirty, None)
+        work: dict[Output, Callable[[str], Awaitable[None]]] = {
+            "set": self.policies.publish_set,
+            "tier": self.policies.publish_tier,
+            "policy": self.policies.publish,
             "peer": self.peers.publish,
             "state": self._state,
             "blocks": self.blocks.tend,
             "report": self._reports.tell,
+            "status": self._enforcement.publish,
         }
-        first = [dirty for dirty in due if dirty.output == "policy"]
-        then = [dirty for dirty in due if dirty.output != "policy"]
-        for batch in (first, then):
-            results = await asyncio.gather(*(self._one(dirty, work[dirty.output]) for dirty in batch))
-            if batch is first and not all(results):
-                # What could not be acknowledged may be what these depend on: they come with its next try.
-                for dirty in then:
+        for phase in PHASES:
+            batch = [dirty for dirty in due if dirty.output in phase]
+            due.difference_update(batch)
+            acknowledged = await asyncio.gather(*(self._one(dirty, work[dirty.output]) for dirty in batch))
+            statuses = {Dirty("status", key) for dirty in batch for key in self._enforcement.look(dirty)}
+            if not all(acknowledged):
+                # What could not be acknowledged may be what the rest depends on: that comes with its next try.
+                for dirty in due | statuses:
                     self._later(dirty, time.monotonic() + RETRY_FIRST)
                 return
+            due |= statuses
 
     async def _one(self, dirty: Dirty, work: Callable[[str], Awaitable[None]]) -> bool:
-        """False if a policy is not acknowledged yet."""
+        """False if what follows must wait for another try of this one."""
         async with self._slots:
             try:
                 await work(dirty.key)
@@ -128,16 +161,6 @@ class Publisher:
             return True
 
     # --- objects --------------------------------------------------------------------------------------------------
-
-    async def _policy(self, key: str) -> None:
-        name, spec = policies.policy(self._world, key)
-        published = self._world.policies.get(name)
-        if spec is None:
-            if published is not None and not self._world.spoken_of(key):
-                await self._writer.delete(COMPILED_POLICIES, published)
-        elif published is None or unstamped(published.spec) != spec:
-            policy = CompiledPolicy(metadata=meta(name, published), spec=self._writer.stamped(spec))
-            await self._writer.write(COMPILED_POLICIES, published, policy)
 
     async def _state(self, name: str) -> None:
         node, published = self._world.nodes.get(name), self._world.states.get(name)

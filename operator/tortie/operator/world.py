@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from tortie.api import networking, policies, sets
 from tortie.api.calico import (
     BlockAffinity,
     IPAMBlock,
@@ -14,15 +15,20 @@ from tortie.api.calico import (
     IPPool,
     IPReservation,
 )
+from tortie.api.compiled import CompiledNetworkSet, CompiledPolicy, CompiledTier
 from tortie.api.felix import FelixConfiguration
-from tortie.api.internal import CompiledPolicy, NodePeer, NodeState
+from tortie.api.internal import NodePeer, NodeState, PolicyStatus
 from tortie.api.kubernetes import Namespace, Node, Pod, ServiceAccount
+from tortie.api.services import EndpointSlice
+from tortie.operator.compile.naming import keys_named, services_named
 from tortie.operator.compile.peers import networked
+from tortie.operator.keys import compiled_source, service_of, source_key
 from tortie.operator.shelf import Shelf
 
-Output = Literal["policy", "peer", "state", "blocks", "report"]
-"""`policy`: a CompiledPolicy, by `source_key`. By node: `peer` and `state` are its NodePeer and NodeState, `blocks`
-what it claims and gives back, `report` what its agent says."""
+Output = Literal["set", "tier", "policy", "status", "peer", "state", "blocks", "report"]
+"""`policy`, `status` and `set`: a CompiledPolicy, PolicyStatus or CompiledNetworkSet, by `source_key`. `tier`: a
+CompiledTier, by name. By node: `peer` and `state` are its NodePeer and NodeState, `blocks` what it claims and gives
+back, `report` what its agent says."""
 
 
 class Dirty(NamedTuple):
@@ -32,7 +38,23 @@ class Dirty(NamedTuple):
     key: str
 
 
+POLICIES: dict[str, type[Any]] = {
+    "knp": networking.NetworkPolicy,
+    "cnp": networking.ClusterNetworkPolicy,
+    "np": policies.NetworkPolicy,
+    "gnp": policies.GlobalNetworkPolicy,
+    "snp": policies.StagedNetworkPolicy,
+    "sgnp": policies.StagedGlobalNetworkPolicy,
+    "sknp": policies.StagedKubernetesNetworkPolicy,
+}
+"""Kinds of users' policies, by what their compiled names begin with."""
+
 KINDS: dict[str, type[Any]] = {
+    **POLICIES,
+    "tiers": policies.Tier,
+    "ns": sets.NetworkSet,
+    "gns": sets.GlobalNetworkSet,
+    "endpointslices": EndpointSlice,
     "pods": Pod,
     "nodes": Node,
     "namespaces": Namespace,
@@ -45,47 +67,46 @@ KINDS: dict[str, type[Any]] = {
     "ipamblocks": IPAMBlock,
     "nodepeers": NodePeer,
     "nodestates": NodeState,
+    "compiledtiers": CompiledTier,
     "compiledpolicies": CompiledPolicy,
+    "compilednetworksets": CompiledNetworkSet,
+    "policystatuses": PolicyStatus,
 }
-"""Plural → record."""
+"""What the world calls a kind (mostly its plural) → record."""
 
 
 class World:
     """One shelf a kind, and pods by node."""
 
     def __init__(self) -> None:
-        self.pods: Shelf[Pod] = Shelf()
-        self.nodes: Shelf[Node] = Shelf()
-        self.namespaces: Shelf[Namespace] = Shelf()
-        self.service_accounts: Shelf[ServiceAccount] = Shelf()
-        self.pools: Shelf[IPPool] = Shelf()
-        self.reservations: Shelf[IPReservation] = Shelf()
-        self.ipam_configurations: Shelf[IPAMConfiguration] = Shelf()
-        self.felix: Shelf[FelixConfiguration] = Shelf()
-        self.affinities: Shelf[BlockAffinity] = Shelf()
-        self.blocks: Shelf[IPAMBlock] = Shelf()
-        self.peers: Shelf[NodePeer] = Shelf()
-        self.states: Shelf[NodeState] = Shelf()
-        self.policies: Shelf[CompiledPolicy] = Shelf()
-        self.shelves: dict[str, Shelf[Any]] = {
-            "pods": self.pods,
-            "nodes": self.nodes,
-            "namespaces": self.namespaces,
-            "serviceaccounts": self.service_accounts,
-            "ippools": self.pools,
-            "ipreservations": self.reservations,
-            "ipamconfigurations": self.ipam_configurations,
-            "felixconfigurations": self.felix,
-            "blockaffinities": self.affinities,
-            "ipamblocks": self.blocks,
-            "nodepeers": self.peers,
-            "nodestates": self.states,
-            "compiledpolicies": self.policies,
-        }
+        self.shelves: dict[str, Shelf[Any]] = {kind: Shelf() for kind in KINDS}
+        self.pods: Shelf[Pod] = self.shelves["pods"]
+        self.nodes: Shelf[Node] = self.shelves["nodes"]
+        self.namespaces: Shelf[Namespace] = self.shelves["namespaces"]
+        self.service_accounts: Shelf[ServiceAccount] = self.shelves["serviceaccounts"]
+        self.tiers: Shelf[policies.Tier] = self.shelves["tiers"]
+        self.pools: Shelf[IPPool] = self.shelves["ippools"]
+        self.reservations: Shelf[IPReservation] = self.shelves["ipreservations"]
+        self.ipam_configurations: Shelf[IPAMConfiguration] = self.shelves["ipamconfigurations"]
+        self.felix: Shelf[FelixConfiguration] = self.shelves["felixconfigurations"]
+        self.affinities: Shelf[BlockAffinity] = self.shelves["blockaffinities"]
+        self.blocks: Shelf[IPAMBlock] = self.shelves["ipamblocks"]
+        self.peers: Shelf[NodePeer] = self.shelves["nodepeers"]
+        self.states: Shelf[NodeState] = self.shelves["nodestates"]
+        self.compiled_tiers: Shelf[CompiledTier] = self.shelves["compiledtiers"]
+        self.policies: Shelf[CompiledPolicy] = self.shelves["compiledpolicies"]
+        self.compiled_sets: Shelf[CompiledNetworkSet] = self.shelves["compilednetworksets"]
+        self.statuses: Shelf[PolicyStatus] = self.shelves["policystatuses"]
+        self.policy_gone: dict[str, int] = {}
+        """Name of a CompiledPolicy → resourceVersion of its deletion, for as long as someone has to wait for it."""
         self._pods_of: dict[str, dict[str, Pod]] = {}
         self._affinities_of: dict[str, dict[str, BlockAffinity]] = {}
+        self._slices_of: dict[str, dict[str, EndpointSlice]] = {}
+        self._compiled_of: dict[str, dict[str, CompiledNetworkSet]] = {}
         self._references: Counter[str] = Counter()
-        """How many published NodePeers speak of a profile, by `source_key`."""
+        """How many published NodePeers speak of a profile, and published policies of a service, by source key."""
+        self._keys: Counter[str] = Counter()
+        """How many published policies name a label key that NodePeers leave out by default."""
 
     # --- news -----------------------------------------------------------------------------------------------------
 
@@ -97,6 +118,8 @@ class World:
 
     def gone(self, kind: str, key: str, version: int) -> set[Dirty]:
         """An object is deleted, says a watch."""
+        if kind == "compiledpolicies" and key in self.statuses:
+            self.policy_gone[key] = version
         shelf = self.shelves[kind]
         before = shelf.get(key)
         return self._changed(kind, before, None) if shelf.gone(key, version) else set()
@@ -120,13 +143,22 @@ class World:
     def _changed(self, kind: str, before: Any, after: Any) -> set[Dirty]:
         if before is None and after is None:
             return set()
-        if kind == "pods":
-            reindex(self._pods_of, before, after, lambda pod: pod.spec.node_name)
-        elif kind == "blockaffinities":
-            reindex(self._affinities_of, before, after, lambda affinity: affinity.spec.node)
-        elif kind == "nodepeers":
-            self._references.subtract(profiles(before))
-            self._references.update(profiles(after))
+        match kind:
+            case "pods":
+                reindex(self._pods_of, before, after, lambda pod: pod.spec.node_name)
+            case "blockaffinities":
+                reindex(self._affinities_of, before, after, lambda affinity: affinity.spec.node)
+            case "endpointslices":
+                reindex(self._slices_of, before, after, service_of)
+            case "compilednetworksets":
+                reindex(self._compiled_of, before, after, compiled_source)
+            case "compiledpolicies":
+                for sign, policy in ((-1, before), (+1, after)):
+                    count(self._references, services_named(policy.spec) if policy else (), sign)
+                    count(self._keys, keys_named(policy.spec) if policy else (), sign)
+            case "nodepeers":
+                self._references.subtract(profiles(before))
+                self._references.update(profiles(after))
         return set(self._touched(kind, before, after))
 
     def _touched(self, kind: str, before: Any, after: Any) -> Iterator[Dirty]:
@@ -137,6 +169,8 @@ class World:
                 yield from (Dirty("peer", pod.spec.node_name) for pod in present if pod.spec.node_name)
             case "nodes" if node_facts(before) != node_facts(after):
                 yield from (Dirty("peer", name), Dirty("state", name), Dirty("blocks", name), Dirty("report", name))
+            case "nodes" if heard_of(before) != heard_of(after):
+                yield Dirty("report", name)
             case "namespaces":
                 yield Dirty("policy", source_key("kns", name))
                 if (before is None) != (after is None) or any(pool.spec.namespace_selector for pool in self.pools):
@@ -162,9 +196,24 @@ class World:
                 yield from (Dirty("policy", key) for key in profiles(before) - profiles(after))
             case "nodestates":
                 yield from (Dirty("state", name), Dirty("report", name), Dirty("blocks", name))
+            case "endpointslices":
+                yield from (Dirty("set", service_of(obj)) for obj in present)
+            case "tiers" | "compiledtiers":
+                yield Dirty("tier", name)
+            case "ns" | "gns":
+                yield Dirty("set", source_key(kind, name, present[0].metadata.namespace))
             case "compiledpolicies":
-                source = present[0].spec.source
-                yield Dirty("policy", source_key(source.kind, source.name, source.namespace))
+                yield Dirty("policy", compiled_source(present[0]))
+                if before is not None:
+                    yield from (Dirty("set", service) for service in services_named(before.spec))
+                    if keys_named(before.spec):
+                        yield from (Dirty("peer", node.metadata.name) for node in self.nodes)
+            case "compilednetworksets":
+                yield Dirty("set", compiled_source(present[0]))
+            case "policystatuses":
+                yield Dirty("status", compiled_source(present[0]))
+            case _ if kind in POLICIES and meaning(before) != meaning(after):
+                yield Dirty("policy", source_key(kind, name, present[0].metadata.namespace))
 
     # --- views ----------------------------------------------------------------------------------------------------
 
@@ -172,6 +221,14 @@ class World:
         """Workload endpoints on a node, the oldest first."""
         pods = [pod for pod in self._pods_of.get(node, {}).values() if networked(pod)]
         return sorted(pods, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.key))
+
+    def slices_of(self, service: str) -> list[EndpointSlice]:
+        """EndpointSlices of a service, by its source key."""
+        return list(self._slices_of.get(service, {}).values())
+
+    def compiled_of(self, key: str) -> dict[str, CompiledNetworkSet]:
+        """Published parts of a set, by name."""
+        return dict(self._compiled_of.get(key, {}))
 
     def affinities_of(self, node: str) -> list[BlockAffinity]:
         found = self._affinities_of.get(node, {}).values()
@@ -186,8 +243,14 @@ class World:
         return [a.spec.cidr for a in self.affinities_of(node) if a.spec.state == "pendingDeletion"]
 
     def spoken_of(self, key: str) -> bool:
-        """Whether a published NodePeer speaks of the profile: it must not be deleted yet (rule 6)."""
+        """Whether a published NodePeer speaks of a profile, or a published policy of a service: it must not be
+        deleted yet (rule 6)."""
         return self._references[key] > 0
+
+    @property
+    def keys_named(self) -> frozenset[str]:
+        """Label keys that NodePeers leave out by default, and that some published policy names."""
+        return frozenset(key for key, count in self._keys.items() if count > 0)
 
     @property
     def ipam(self) -> IPAMConfigurationSpec:
@@ -199,9 +262,9 @@ class World:
         return tuple(cidr for reservation in self.reservations for cidr in reservation.spec.reserved_cidrs)
 
 
-def source_key(kind: str, name: str, namespace: str = "") -> str:
-    """What a CompiledPolicy is made from: `kind/namespace/name`; kind as in its name (`kns`, `ksa` …)."""
-    return f"{kind}/{namespace}/{name}"
+def meaning(policy: Any) -> object:
+    """What of a policy anything depends on: not its status, which is ours."""
+    return policy and (policy.metadata.uid, policy.metadata.generation, policy.spec)
 
 
 def profiles(peer: NodePeer | None) -> set[str]:
@@ -232,9 +295,23 @@ def node_facts(node: Node | None) -> object:
     return node and (node.metadata.uid, node.metadata.labels, node.internal_ips)
 
 
+def heard_of(node: Node | None) -> bool:
+    """Whether a node's kubelet is heard of: an agent on a node that is cut off reports nothing either."""
+    conditions = node.status.conditions if node is not None else ()
+    return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+
+
 def pool_facts(obj: IPPool | IPReservation | IPAMConfiguration | None) -> object:
     """What of a pool and the like anything depends on: not the status, which is ours."""
     return obj and (obj.spec, bool(obj.metadata.deletion_timestamp))
+
+
+def count(counter: Counter[str], keys: Iterable[str], by: int) -> None:
+    """Keeps no zeros: namespaces come and go for years."""
+    for key in keys:
+        counter[key] += by
+        if not counter[key]:
+            del counter[key]
 
 
 def block_owner(block: IPAMBlock) -> str:

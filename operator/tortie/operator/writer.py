@@ -8,7 +8,8 @@ from typing import TypeVar
 import msgspec
 from prometheus_client import Counter
 
-from tortie.api.internal import STAMPED, CompiledPolicy, NodePeer, NodeState, Stamp
+from tortie.api.compiled import STAMPED, CompiledNetworkSet, CompiledPolicy, CompiledTier, Stamp
+from tortie.api.internal import NodePeer, NodeState
 from tortie.api.meta import Metadata
 from tortie.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Resource
 from tortie.operator.pace import Pace
@@ -16,8 +17,12 @@ from tortie.operator.world import Dirty, World
 
 WRITES = Counter("tortie_operator_writes", "Objects written, by plural and verb", ["kind", "verb"])
 
-T = TypeVar("T", CompiledPolicy, NodePeer, NodeState)
+Published = CompiledTier | CompiledPolicy | CompiledNetworkSet | NodePeer | NodeState
+T = TypeVar("T", CompiledTier, CompiledPolicy, CompiledNetworkSet, NodePeer, NodeState)
 S = TypeVar("S", bound=Stamp)
+
+
+PEERS = "nodepeers"
 
 
 class Superseded(Exception):
@@ -33,24 +38,32 @@ class Writer:
         self.epoch = epoch
         self._touched = touched
         self._pace = Pace()
-        self.marks = dict.fromkeys(STAMPED, 0)
+        self.marks = dict.fromkeys((*STAMPED, PEERS), 0)
         """Plural → highest resourceVersion that the API server acknowledged."""
         self.recorded: Callable[[NodePeer | None, NodePeer | None], None] = lambda before, after: None
         """Called for every version of a NodePeer that is there now, with the one before it."""
 
     def adopt(self) -> None:
         """Begin the term with what is published. Raises Superseded."""
-        for policy in self._world.policies:
-            self.marks["compiledpolicies"] = max(self.marks["compiledpolicies"], policy.metadata.version)
-        for obj in (*self._world.policies, *self._world.peers, *self._world.states):
-            self.check(obj.spec)
+        for kind in self.marks:
+            for obj in self._world.shelves[kind]:
+                self._mark(kind, obj.metadata.version)
+        for kind in (*self.marks, "nodestates"):
+            for obj in self._world.shelves[kind]:
+                self.check(obj.spec)
 
     def check(self, stamp: Stamp) -> None:
         if stamp.epoch > self.epoch:
             raise Superseded(f"an object of epoch {stamp.epoch} was met in epoch {self.epoch}")
 
-    def stamped(self, spec: S) -> S:
-        after = {plural: mark for plural, mark in self.marks.items() if mark}
+    def _mark(self, kind: str, version: int) -> None:
+        if kind in self.marks:
+            self.marks[kind] = max(self.marks[kind], version)
+
+    def stamped(self, spec: S, *, after_peers: bool = False) -> S:
+        """`after_peers`: its reader must have seen the NodePeers, too."""
+        kinds = (*STAMPED, PEERS) if after_peers else STAMPED
+        after = {kind: mark for kind in kinds if (mark := self.marks[kind])}
         return msgspec.structs.replace(spec, epoch=self.epoch, after=after)
 
     async def write(self, resource: Resource, published: T | None, obj: T) -> T:
@@ -70,11 +83,10 @@ class Writer:
                 await self.read(resource, type(obj), obj.metadata.name)  # it may have been written all the same
             raise
         WRITES.labels(resource.plural, verb).inc()
-        if resource.plural in self.marks:
-            self.marks[resource.plural] = max(self.marks[resource.plural], written.metadata.version)
+        self._mark(resource.plural, written.metadata.version)
         self._touched(self._world.put(resource.plural, written) - {Dirty("peer", obj.metadata.name)})
         if isinstance(written, NodePeer):
-            assert not isinstance(published, CompiledPolicy | NodeState)
+            assert published is None or isinstance(published, NodePeer)
             self.recorded(published, written)
         return written
 
@@ -117,6 +129,6 @@ def unstamped(spec: S) -> S:
     return msgspec.structs.replace(spec, epoch=0, after={})
 
 
-def meta(name: str, published: CompiledPolicy | NodePeer | NodeState | None) -> Metadata:
+def meta(name: str, published: Published | None) -> Metadata:
     """Metadata of the next version of what is published."""
     return Metadata(name=name, resource_version=published.metadata.resource_version if published else "")

@@ -9,25 +9,47 @@ from typing import Any
 from tortie.kube import resources
 from tortie.kube.client import Client, Resource
 from tortie.kube.informer import Bookmark, Change, Gone, Informer, Put, Replaced
-from tortie.operator.world import KINDS, Dirty, World
+from tortie.operator.world import KINDS, POLICIES, Dirty, World
 
-WATCHED: dict[str, Resource] = {
-    resource.plural: resource
-    for resource in (
-        resources.POD,
-        resources.NAMESPACE,
-        resources.SERVICE_ACCOUNT,
-        resources.BLOCK_AFFINITY,
-        resources.IPAM_BLOCK,
-        resources.NODE_PEERS,
-        resources.NODE_STATES,
-        resources.COMPILED_POLICIES,
-    )
+POLICY_RESOURCES: dict[str, Resource] = {
+    "knp": resources.KUBERNETES_NETWORK_POLICY,
+    "cnp": resources.CLUSTER_NETWORK_POLICY,
+    "np": resources.NETWORK_POLICY,
+    "gnp": resources.GLOBAL_NETWORK_POLICY,
+    "snp": resources.STAGED_NETWORK_POLICY,
+    "sgnp": resources.STAGED_GLOBAL_NETWORK_POLICY,
+    "sknp": resources.STAGED_KUBERNETES_NETWORK_POLICY,
 }
-PUBLISHED = ("blockaffinities", "ipamblocks", "compiledpolicies", "nodestates", "nodepeers")
+WATCHED: dict[str, Resource] = {
+    **POLICY_RESOURCES,
+    "pods": resources.POD,
+    "namespaces": resources.NAMESPACE,
+    "serviceaccounts": resources.SERVICE_ACCOUNT,
+    "endpointslices": resources.ENDPOINT_SLICE,
+    "blockaffinities": resources.BLOCK_AFFINITY,
+    "ipamblocks": resources.IPAM_BLOCK,
+    "nodepeers": resources.NODE_PEERS,
+    "nodestates": resources.NODE_STATES,
+    "compiledtiers": resources.COMPILED_TIERS,
+    "compiledpolicies": resources.COMPILED_POLICIES,
+    "compilednetworksets": resources.COMPILED_NETWORK_SETS,
+    "policystatuses": resources.POLICY_STATUSES,
+}
+"""By what the world calls them."""
+PUBLISHED = (
+    "blockaffinities",
+    "ipamblocks",
+    "compiledtiers",
+    "compiledpolicies",
+    "compilednetworksets",
+    "nodestates",
+    "nodepeers",
+)
 """What operators write: a new leader lists it anew before it decides anything."""
-POLICY_SOURCES = ("namespaces", "serviceaccounts")
+POLICY_SOURCES = ("namespaces", "serviceaccounts", *POLICIES)
 """While one of these watches is down, a new pod's first entry is held back (rule 9)."""
+OPTIONAL = ("cnp",)
+"""Kinds that a cluster may lack."""
 
 
 class EtcdRestored(Exception):
@@ -43,40 +65,47 @@ class Informers:
         self._touched = touched
         self._restored = asyncio.Event()
         self.informers: dict[str, Informer[Any]] = {
-            plural: Informer(client, resource, KINDS[plural], listener=self._listener(plural), name=plural)
-            for plural, resource in WATCHED.items()
+            kind: Informer(client, resource, KINDS[kind], listener=self._listener(kind), name=kind)
+            for kind, resource in WATCHED.items()
         }
 
-    def _listener(self, plural: str) -> Callable[[Change[Any]], None]:
+    def _listener(self, kind: str) -> Callable[[Change[Any]], None]:
         def take(change: Change[Any]) -> None:
             match change:
                 case Put(_, obj, _):
-                    self._touched(self._world.put(plural, obj))
+                    self._touched(self._world.put(kind, obj))
                 case Gone(key, _, version):
-                    self._touched(self._world.gone(plural, key, version))
+                    self._touched(self._world.gone(kind, key, version))
                 case Replaced(_, _, True):
                     self._restored.set()
                 case Replaced(objects, version, _):
-                    self._touched(self._world.replace(plural, objects, version))
+                    self._touched(self._world.replace(kind, objects, version))
                 case Bookmark():
                     pass
 
         return take
 
+    def _known(self, kind: str) -> bool:
+        informer = self.informers[kind]
+        return informer.synced or (kind in OPTIONAL and informer.absent)
+
     @property
     def synced(self) -> bool:
-        return all(informer.synced for informer in self.informers.values())
+        return all(self._known(kind) for kind in self.informers)
 
     @property
     def steady(self) -> bool:
         """Whether no change of what policies are made of can be unknown for longer than an event takes."""
-        return all((i := self.informers[plural]).connected and i.synced for plural in POLICY_SOURCES)
+        return all(
+            self._known(kind) and (self.informers[kind].connected or self.informers[kind].absent)
+            for kind in POLICY_SOURCES
+        )
 
     async def run(self) -> None:
         """Watch for ever. Raises EtcdRestored."""
         async with asyncio.TaskGroup() as group:
-            for plural, informer in self.informers.items():
-                group.create_task(informer.run(), name=f"watch {plural}")
+            for kind, informer in self.informers.items():
+                group.create_task(informer.run(), name=f"watch {kind}")
             await self._restored.wait()
             raise EtcdRestored
 

@@ -27,22 +27,23 @@ from tortie.operator.world import KINDS, Dirty, World
 log = logging.getLogger(__name__)
 
 WATCHED: dict[str, Resource] = {
-    resource.plural: resource
-    for resource in (
-        resources.NODE,
-        resources.IP_POOL,
-        resources.IP_RESERVATION,
-        resources.IPAM_CONFIGURATION,
-        resources.FELIX_CONFIGURATION,
-    )
+    "nodes": resources.NODE,
+    "tiers": resources.TIER,
+    "ns": resources.NETWORK_SET,
+    "gns": resources.GLOBAL_NETWORK_SET,
+    "ippools": resources.IP_POOL,
+    "ipreservations": resources.IP_RESERVATION,
+    "ipamconfigurations": resources.IPAM_CONFIGURATION,
+    "felixconfigurations": resources.FELIX_CONFIGURATION,
 }
+"""By what the world calls them."""
 RELIST = 300.0
 """Seconds after which each kind is listed again: kopf does not tell when the last object of a kind went unseen."""
 RETRY = 1.0
 NEWEST = 1 << 62
 
-Key = tuple[str, str]
-"""(plural, name); an empty name means all of that kind."""
+Key = tuple[str, str, str]
+"""(kind, namespace, name); an empty name means all of that kind."""
 
 
 class RareKinds:
@@ -56,7 +57,7 @@ class RareKinds:
         self._queue: set[Key] = set()
         self._wake = asyncio.Event()
         self._versions: dict[str, int] = {}
-        """Plural → resourceVersion of its last list."""
+        """Kind → resourceVersion of its last list."""
 
     @property
     def synced(self) -> bool:
@@ -65,8 +66,8 @@ class RareKinds:
     async def run(self) -> None:
         """Follow all kinds for ever. Raises what kopf raises, and EtcdRestored."""
         await self._served()
-        for plural in WATCHED:
-            self._put((plural, ""))
+        for kind in WATCHED:
+            self._put((kind, "", ""))
         stop = threading.Event()
         try:
             async with asyncio.TaskGroup() as group:
@@ -78,15 +79,15 @@ class RareKinds:
 
     async def _served(self) -> None:
         """Wait until the API server serves all kinds: kopf would leave out for good those that come later."""
-        for plural, resource in WATCHED.items():
+        for kind, resource in WATCHED.items():
             said = ""
             while True:
                 try:
-                    await self._client.list(resource, type=KINDS[plural])
+                    await self._client.list(resource, type=KINDS[kind])
                     break
                 except ApiError as error:
                     if str(error) != said:
-                        log.warning("kind is not served yet", extra={"kind": plural, "error": str(error)})
+                        log.warning("kind is not served yet", extra={"kind": kind, "error": str(error)})
                     said = str(error)
                     await asyncio.sleep(RETRY)
 
@@ -104,8 +105,8 @@ class RareKinds:
     async def _relist(self) -> None:
         while True:
             await asyncio.sleep(RELIST)
-            for plural in WATCHED:
-                self._put((plural, ""))
+            for kind in WATCHED:
+                self._put((kind, "", ""))
 
     def _put(self, key: Key) -> None:
         self._queue.add(key)
@@ -124,21 +125,22 @@ class RareKinds:
                     self._put(key)
                     await asyncio.sleep(RETRY)
 
-    async def _read(self, plural: str, name: str) -> None:
-        resource, record = WATCHED[plural], KINDS[plural]
+    async def _read(self, kind: str, namespace: str, name: str) -> None:
+        resource, record = WATCHED[kind], KINDS[kind]
         if name:
             try:
-                found = await self._client.get(resource, name, type=record)
-                self._touched(self._world.put(plural, found))
+                found = await self._client.get(resource, name, namespace=namespace, type=record)
+                self._touched(self._world.put(kind, found))
             except NotFound:
-                self._touched(self._world.gone(plural, name, NEWEST))
+                key = f"{namespace}/{name}" if namespace else name
+                self._touched(self._world.gone(kind, key, NEWEST))
             return
         listing = await self._client.list(resource, type=record)
-        if listing.version < self._versions.get(plural, 0):
+        if listing.version < self._versions.get(kind, 0):
             raise EtcdRestored
-        self._versions[plural] = listing.version
+        self._versions[kind] = listing.version
         objects = {obj.metadata.key: obj for obj in listing.items}
-        self._touched(self._world.replace(plural, objects, listing.version))
+        self._touched(self._world.replace(kind, objects, listing.version))
 
 
 def handlers(kubeconfig: Path | None, put: Callable[[Key], None]) -> kopf.OperatorRegistry:
@@ -150,14 +152,14 @@ def handlers(kubeconfig: Path | None, put: Callable[[Key], None]) -> kopf.Operat
 
     kopf.on.login(registry=registry)(login)
 
-    def handler(plural: str) -> Callable[..., None]:
-        def changed(type: str | None, name: str | None, **_: Any) -> None:
-            put((plural, (name or "") if type else ""))
+    def handler(kind: str) -> Callable[..., None]:
+        def changed(type: str | None, namespace: str | None, name: str | None, **_: Any) -> None:
+            put((kind, namespace or "", name or "") if type else (kind, "", ""))
 
         return changed
 
-    for plural, resource in WATCHED.items():
-        kopf.on.event(resource.group, resource.version, plural, registry=registry)(handler(plural))
+    for kind, resource in WATCHED.items():
+        kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)(handler(kind))
     return registry
 
 
