@@ -1,8 +1,4 @@
-"""Which nodes have an endpoint that a policy selects. Pure, and incremental: endpoints count by their label sets.
-
-A label set is looked at once per policy, however many pods have it, and only by policies that can select it: those of
-its namespace and the global ones.
-"""
+"""Which nodes have an endpoint that a policy selects. Pure, and incremental: endpoints count by their label sets."""
 
 from __future__ import annotations
 
@@ -11,12 +7,13 @@ from collections.abc import Callable, Mapping
 
 from tortie.api.compiled import CompiledPolicySpec
 from tortie.api.internal import LabelSet, NodePeer
-from tortie.api.selector import Selector, parse
+from tortie.api.labelindex import LabelIndex, SelectorIndex
+from tortie.api.selector import parse
 from tortie.operator.keys import source_key
 from tortie.policy.labels import of_pod
 
 Key = tuple[str, str, tuple[tuple[str, str], ...]]
-"""(namespace, service account, own labels)."""
+"""A label set: (namespace, service account, own labels)."""
 Inherited = Callable[[str], Mapping[str, str]]
 """Source key of a profile → the labels that its endpoints inherit."""
 
@@ -25,26 +22,36 @@ class Selection:
     def __init__(self, inherited: Inherited) -> None:
         self._inherited = inherited
         self._nodes: dict[Key, Counter[str]] = {}
-        """Node → number of endpoints that have addresses."""
+        """Label set → node → number of its endpoints that have addresses."""
         self._peers: dict[str, Counter[Key]] = {}
-        self._selectors: dict[str, tuple[str, Selector]] = {}
-        """By source key of the policy: its namespace, empty for a global one, and whom it is for."""
+        self._profiles: dict[str, set[Key]] = {}
+        """Source key of a profile → label sets of its endpoints."""
+        self._labels: LabelIndex[Key] = LabelIndex()
+        self._selectors: SelectorIndex[str] = SelectorIndex()
+        self._canonical: dict[str, str] = {}
         self._matches: dict[str, set[Key]] = {}
+        """By source key of the policy: the label sets that it selects."""
+        self._policies: dict[Key, set[str]] = {}
+        """The same the other way round."""
 
     def nodes(self, policy: str) -> set[str]:
-        return {node for key in self._matches.get(policy, ()) for node in self._nodes.get(key, ())}
+        return {node for key in self._matches.get(policy, ()) for node in self._nodes[key]}
 
     def policy(self, key: str, spec: CompiledPolicySpec | None) -> None:
         """A policy is new, changed or gone."""
-        if spec is None:
-            self._selectors.pop(key, None)
-            self._matches.pop(key, None)
+        if spec is not None and self._canonical.get(key) == spec.selector:
             return
-        known = self._selectors.get(key)
-        if known is not None and known[1].canonical == spec.selector:
-            return
-        self._selectors[key] = spec.source.namespace, parse(spec.selector)
-        self._matches[key] = {each for each in self._nodes if self._selects(key, each)}
+        for each in self._matches.pop(key, ()):
+            self._policies[each].discard(key)
+        self._selectors.remove(key)
+        self._canonical.pop(key, None)
+        if spec is not None:
+            selector = parse(spec.selector)
+            self._canonical[key] = spec.selector
+            self._selectors.put(key, selector)
+            self._matches[key] = set(self._labels.matching(selector))
+            for each in self._matches[key]:
+                self._policies[each].add(key)
 
     def peer(self, name: str, peer: NodePeer | None) -> set[str]:
         """A NodePeer is new, changed or gone. Returns the policies whose nodes may have changed."""
@@ -55,49 +62,60 @@ class Selection:
         for key in before.keys() | after.keys():
             if before[key] == after[key]:
                 continue
-            nodes = self._nodes.setdefault(key, Counter())
-            new = not nodes
+            if key not in self._nodes:
+                self._enter(key)
+            nodes = self._nodes[key]
             nodes[name] += after[key] - before[key]
+            if bool(before[key]) != bool(after[key]):
+                touched |= self._policies[key]
             if not nodes[name]:
                 del nodes[name]
-            if new:
-                self._look(key)
-            if bool(before[key]) != bool(after[key]):
-                touched |= {policy for policy, keys in self._matches.items() if key in keys}
             if not nodes:
-                del self._nodes[key]
-                for keys in self._matches.values():
-                    keys.discard(key)
+                self._leave(key)
         return touched
 
     def profile(self, source: str) -> set[str]:
         """What endpoints of a profile inherit has changed. Returns the policies whose nodes may have changed."""
         touched: set[str] = set()
-        for key in self._nodes:
-            if source in (source_key("kns", key[0]), source_key("ksa", key[1], key[0])):
-                before = {policy for policy, keys in self._matches.items() if key in keys}
-                self._look(key)
-                after = {policy for policy, keys in self._matches.items() if key in keys}
-                touched |= before ^ after
+        for key in self._profiles.get(source, ()):
+            before = self._policies[key]
+            self._look(key)
+            touched |= before ^ self._policies[key]
         return touched
 
-    def _look(self, key: Key) -> None:
-        for policy, keys in self._matches.items():
-            if self._selects(policy, key):
-                keys.add(key)
-            else:
-                keys.discard(key)
+    def _enter(self, key: Key) -> None:
+        self._nodes[key] = Counter()
+        for profile in profiles(key):
+            self._profiles.setdefault(profile, set()).add(key)
+        self._policies[key] = set()
+        self._look(key)
 
-    def _selects(self, policy: str, key: Key) -> bool:
-        namespace, selector = self._selectors[policy]
-        if namespace not in ("", key[0]):
-            return False
-        own_namespace, account, labels = key
-        inherited = {
-            **self._inherited(source_key("ksa", account, own_namespace)),
-            **self._inherited(source_key("kns", own_namespace)),
-        }
-        return selector.matches(of_pod(dict(labels), own_namespace, account, inherited))
+    def _leave(self, key: Key) -> None:
+        for policy in self._policies.pop(key):
+            self._matches[policy].discard(key)
+        for profile in profiles(key):
+            self._profiles[profile].discard(key)
+            if not self._profiles[profile]:
+                del self._profiles[profile]
+        self._labels.remove(key)
+        del self._nodes[key]
+
+    def _look(self, key: Key) -> None:
+        """Which policies select a label set, anew."""
+        namespace, account, own = key
+        of_namespace, of_account = map(self._inherited, profiles(key))
+        labels = of_pod(dict(own), namespace, account, {**of_account, **of_namespace})
+        self._labels.put(key, labels)
+        for policy in self._policies[key]:
+            self._matches[policy].discard(key)
+        self._policies[key] = set(self._selectors.matching(labels))
+        for policy in self._policies[key]:
+            self._matches[policy].add(key)
+
+
+def profiles(key: Key) -> tuple[str, str]:
+    """Source keys of the profiles that endpoints with a label set have."""
+    return source_key("kns", key[0]), source_key("ksa", key[1], key[0])
 
 
 def key_of(labels: LabelSet) -> Key:
