@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_interface
 
 NO_MATCH_MTU = 1460
@@ -57,6 +58,10 @@ class Facts:
     """Whether new devices of this kernel have IPv6 at all."""
 
 
+parsed = lru_cache(8192)(ip_interface)
+"""Every pod's device carries the same address, and all are looked at whenever a pod starts."""
+
+
 def observed(
     devices: Mapping[int, Device],
     addresses: Mapping[int, frozenset[str]],
@@ -70,7 +75,7 @@ def observed(
         device = devices.get(index)
         if device is None:
             continue
-        interfaces = [ip_interface(text) for text in sorted(carried)]
+        interfaces = [parsed(text) for text in sorted(carried)]
         for interface in interfaces:
             family = interface.version
             if str(interface.ip) in own and family not in uplinks:

@@ -233,5 +233,5 @@ def absence(record: EndpointRecord) -> ItemError:
 
 def confined(releasing: Sequence[str], records: Sequence[EndpointRecord]) -> tuple[str, ...]:
     """Blocks of `releasing` that no attached endpoint uses."""
-    used = [ip_address(address) for record in records for address in record.addresses]
+    used = [ip_address(address) for record in records for address in record.addresses] if releasing else []
     return tuple(block for block in releasing if not any(address in ip_network(block) for address in used))

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -16,6 +17,9 @@ from tortie.nodeagent.cni.errors import CniError, Code
 from tortie.nodeagent.desired import HOST_MAC
 from tortie.nodeagent.facts import WORKLOAD_PREFIX
 from tortie.nodeagent.kernel.reconcile import Message
+
+ADDRESS_GENERATION = "/proc/sys/net/ipv6/conf/{}/addr_gen_mode"
+"""1: none. The link-local address of the host end is the links reconciler's to give, not the kernel's as well."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ async def make(route: AsyncIPRoute, name: str, netns: int, ifname: str, *, mtu: 
     made = await find(route, name)
     if made is None:
         raise OSError(errno.ENODEV, f"{name} went at once: somebody else deleted it")
+    with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
+        Path(ADDRESS_GENERATION.format(name)).write_text("1")
     return made
 
 

@@ -7,6 +7,7 @@ Addresses are in network order, IPv4 ones in a set of both families as ::ffff:a.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from ipaddress import ip_address
 
 from tortie.nodeagent.desired import State
@@ -46,6 +47,7 @@ def endpoint_key(ifindex: int) -> bytes:
     return struct.pack("=I", ifindex)
 
 
+@lru_cache(4096)
 def endpoint_value(state: State, ipv4: str, ipv6: str, mac: str) -> bytes:
     """Empty addresses: none of that family. Raises ValueError for what is no address."""
     return ENDPOINT.pack(
