@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tortie.api.internal import Endpoint, veth_name
 from tortie.nodeagent.cni import attachments
@@ -300,6 +301,14 @@ async def test_an_entry_that_comes_while_add_waits_is_taken(case: Case) -> None:
     assert answer["ips"][0]["address"] == f"{FOUR}/32"
 
 
+async def test_a_runtime_that_names_no_uid_gets_the_pod_of_that_name(case: Case) -> None:
+    case.rt.start(WEB)
+    case.entries.publish(WEB, FOUR)
+    variables = case.rt.variables(WEB, CNI_ARGS="K8S_POD_NAMESPACE=default;K8S_POD_NAME=web")
+    assert (await case.rt.execute("ADD", variables, case.rt.config()))[0] == 0
+    assert [record.uid for record in case.records] == [WEB.uid]
+
+
 async def test_without_an_entry_the_runtime_shall_try_again(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attachments, "ENTRY_WITHIN", 0.2)
     case.rt.start(WEB)
@@ -520,6 +529,17 @@ async def test_a_failure_of_ours_is_an_error_and_not_silence(case: Case, monkeyp
     case.rt.start(WEB)
     failed(await case.rt.add(WEB), 999, "RuntimeError: boom")
     assert await case.rt.execute("STATUS", {}, case.rt.config()) == (0, None)
+
+
+async def test_calls_and_errors_are_counted(case: Case) -> None:
+    def samples() -> list[float]:
+        labels = [("seconds_count", {"command": "DEL"}), ("errors_total", {"command": "ADD", "code": "4"})]
+        return [REGISTRY.get_sample_value(f"tortie_cni_{name}", each) or 0.0 for name, each in labels]
+
+    before = samples()
+    await case.rt.delete(WEB)
+    failed(await case.rt.add(WEB), 4)
+    assert samples() == [before[0] + 1, before[1] + 1]
 
 
 # Many at once

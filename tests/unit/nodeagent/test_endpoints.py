@@ -51,3 +51,10 @@ def test_a_damaged_file_is_left_and_skipped(tmp_path: Path) -> None:
     (tmp_path / "c9-eth0.json").write_text("{")
     assert EndpointStore.load(tmp_path).all() == ()
     assert (tmp_path / "c9-eth0.json").exists()
+
+
+def test_what_a_killed_agent_was_writing_is_removed(tmp_path: Path) -> None:
+    EndpointStore.load(tmp_path).put(RECORD)
+    (tmp_path / ".c2-eth0.json.77.new").write_text("{")
+    assert EndpointStore.load(tmp_path).all() == (RECORD,)
+    assert [path.name for path in tmp_path.iterdir()] == ["c1-eth0.json"]
