@@ -6,12 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tortie.cli import lab
+from tortie.cli import lab, validate
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tortie", description="Kubernetes networking and network policy")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    validate.add(commands)
     lab.add(commands)
     return top
 

@@ -64,11 +64,11 @@ def ignored(document: Mapping[str, Any]) -> tuple[Problem, ...]:
     return tuple(
         Problem(path, shown(value), why)
         for field, why in IGNORED.get(document.get("kind", ""), {}).items()
-        for path, value in _values(document, field.split("."), "")
+        for path, value in values(document, field.split("."), "")
     )
 
 
-def _values(node: Any, names: list[str], path: str) -> Iterator[tuple[str, Any]]:
+def values(node: Any, names: list[str], path: str) -> Iterator[tuple[str, Any]]:
     """What is at a path in a document; `name[]` goes through a list."""
     if not names:
         yield path, node
@@ -78,7 +78,7 @@ def _values(node: Any, names: list[str], path: str) -> Iterator[tuple[str, Any]]
         return
     here = f"{path}.{name}" if path else name
     if not several:
-        yield from _values(node[name], names[1:], here)
+        yield from values(node[name], names[1:], here)
     elif isinstance(node[name], (list, tuple)):
         for index, item in enumerate(node[name]):
-            yield from _values(item, names[1:], f"{here}[{index}]")
+            yield from values(item, names[1:], f"{here}[{index}]")
