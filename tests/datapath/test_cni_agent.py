@@ -211,6 +211,7 @@ def test_add_is_quick_however_many_pods_there_are(node: Node) -> None:
         node.rt.start(pod)
     took = asyncio.run(one_by_one())
     assert node.check(PODS[-1]) == (0, None)
+    assert "repaired" not in node.host.log(), "nobody broke anything"
     cuts = quantiles(took, n=100)
     print(f"ADD: P50 {cuts[49] * 1e3:.1f} ms, P99 {cuts[98] * 1e3:.1f} ms, load {os.getloadavg()[0]:.1f}")
     assert cuts[49] < 0.05

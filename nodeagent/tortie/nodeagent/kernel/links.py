@@ -186,10 +186,11 @@ class LinksReconciler:
     async def _address(self, command: str, index: int, address: str) -> None:
         interface = ip_interface(address)
         flags = {"flags": IFA_F_NODAD} if interface.version == 6 and command == "add" else {}
+        fields = {"index": index, "address": str(interface.ip), "prefixlen": interface.network.prefixlen}
         try:
-            await self._route.addr(
-                command, index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **flags
-            )
+            await self._route.addr(command, **fields, **flags)
+            if interface.version == 6 and command == "add":  # which the kernel tells of later, from a work queue
+                self._devices.observe({"event": "RTM_NEWADDR", **fields})
         except NetlinkError as error:
             if error.code == errno.EEXIST:
                 # The kernel made the same link-local address by itself, and will tell once it has been probed for.
