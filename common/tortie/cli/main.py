@@ -6,13 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tortie.cli import lab, validate
+from tortie.cli import lab, policy, validate, why
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="tortie", description="Kubernetes networking and network policy")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     validate.add(commands)
+    policy.add(commands)
+    why.add(commands)
     lab.add(commands)
     return top
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tortie.policy.convert import Problem
+from tortie.validation.jsontext import Duplicate, parts
 
 Value = Any
 
@@ -32,8 +33,25 @@ class Document:
 
 def documents(text: str, file: str) -> Iterator[Document]:
     """Documents that hold nothing but comments are left out, as kubectl does."""
-    for first, part in _json_parts(text) if text.lstrip().startswith("{") else _yaml_parts(text):
+    if text.lstrip().startswith("{"):
+        try:
+            yield from list(_json(text, file))
+            return
+        except Duplicate as error:
+            yield Document(file, 1, problem=Problem("", error.key, "this key is there already"))
+            return
+        except json.JSONDecodeError:
+            pass  # then it is YAML that begins like JSON
+    for first, part in _yaml_parts(text):
         yield from _documents(part, first, file)
+
+
+def _json(text: str, file: str) -> Iterator[Document]:
+    for part in parts(text):
+        lines = [text.count("\n", 0, part.start) + 1]
+        for before, after in pairwise((part.start, *part.items)):
+            lines.append(lines[-1] + text.count("\n", before, after))
+        yield from _objects(part.value, lines[0], lines[1:], file)
 
 
 SEPARATOR = re.compile(r"^---(?=[ \t\r\n]|\Z)", re.MULTILINE)
@@ -46,25 +64,6 @@ def _yaml_parts(text: str) -> Iterator[tuple[int, str]]:
     for start, end in pairwise(starts):
         yield line, text[start:end]
         line += text.count("\n", start, end)
-
-
-SURROGATES = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
-"""JSON's way to write characters beyond U+FFFF, which YAML does not know."""
-
-
-def _json_parts(text: str) -> Iterator[tuple[int, str]]:
-    """JSON is YAML but for the surrogates; several objects may follow each other."""
-    decoder, end = json.JSONDecoder(), 0
-    while end < len(text):
-        start = end + len(text[end:]) - len(text[end:].lstrip())
-        if start == len(text):
-            return
-        try:
-            _, end = decoder.raw_decode(text, start)
-        except ValueError:
-            end = len(text)  # what is wrong with it, the reader of YAML says better
-        part = SURROGATES.sub(lambda match: str(json.loads(f'"{match[0]}"')), text[start:end])
-        yield text.count("\n", 0, start), part
 
 
 class _Loader(yaml.CSafeLoader):
@@ -87,7 +86,7 @@ class _Unreadable(Exception):
 def _documents(text: str, first: int, file: str) -> Iterator[Document]:
     try:
         for node in yaml.compose_all(text, Loader=_Loader):
-            yield from _objects(node, first, file)
+            yield from _node(node, first, file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = first + (mark.line if mark else 0) + 1
@@ -97,33 +96,34 @@ def _documents(text: str, first: int, file: str) -> Iterator[Document]:
         yield Document(file, first + 1, problem=Problem("", "", f"is no YAML: {' '.join(str(error).split())}"))
 
 
-def _objects(node: yaml.Node, first: int, file: str) -> Iterator[Document]:
+def _objects(value: Value, line: int, items: list[int], file: str) -> Iterator[Document]:
+    """The object, or those of a list, whose items begin at lines of their own."""
+    kind = str(value.get("kind") or "") if isinstance(value, dict) else ""
+    if not kind.endswith("List") or not isinstance(value.get("items"), list):
+        if value is not None:
+            yield Document(file, line, value)
+        return
+    kind = kind.removesuffix("List")
+    head = {"apiVersion": value.get("apiVersion"), "kind": kind} if kind else {}
+    for place, item in zip(items, value["items"], strict=True):
+        yield Document(file, place, {**head, **item} if isinstance(item, dict) else item)
+
+
+def _node(node: yaml.Node, first: int, file: str) -> Iterator[Document]:
     try:
         value = plain(node)
     except _Unreadable as error:
         yield Document(file, first + error.line + 1, problem=error.problem)
         return
-    if value is None:
-        return
-    lines = _item_lines(node)
-    if not isinstance(value, dict) or lines is None:
-        yield Document(file, first + node.start_mark.line + 1, value)
-        return
-    kind = str(value.get("kind") or "").removesuffix("List")
-    head = {"apiVersion": value.get("apiVersion"), "kind": kind} if kind else {}
-    for line, item in zip(lines, value["items"], strict=True):
-        yield Document(file, first + line + 1, {**head, **item} if isinstance(item, dict) else item)
+    items = [first + item.start_mark.line + 1 for item in _items(node)]
+    yield from _objects(value, first + node.start_mark.line + 1, items, file)
 
 
-def _item_lines(node: yaml.Node) -> list[int] | None:
-    """Where the items of a list begin; None: it is no list."""
+def _items(node: yaml.Node) -> list[yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
-        return None
-    fields = {key.value: value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
-    kind, items = fields.get("kind"), fields.get("items")
-    if not isinstance(kind, yaml.ScalarNode) or not isinstance(items, yaml.SequenceNode):
-        return None
-    return [item.start_mark.line for item in items.value] if kind.value.endswith("List") else None
+        return []
+    found = next((value for key, value in node.value if key.value == "items"), None)
+    return found.value if isinstance(found, yaml.SequenceNode) else []
 
 
 def plain(node: yaml.Node) -> Value:
