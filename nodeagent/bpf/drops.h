@@ -9,7 +9,13 @@
 	X(3, SOURCE, "source")		 /* a source address not its own */	\
 	X(4, NEIGHBOUR, "neighbour")	 /* ARP or NDP for somebody else */	\
 	X(5, ETHERTYPE, "ethertype")	 /* not IPv4, IPv6 or ARP; VLAN tag */	\
-	X(6, MALFORMED, "malformed")	 /* header cut short or impossible */
+	X(6, MALFORMED, "malformed")	 /* header cut short or impossible */	\
+	X(7, POLICY, "policy")		 /* a rule, or the end of a tier */	\
+	X(8, UNKNOWN, "unknown")	 /* an address that nobody told us of */ \
+	X(9, NO_POLICY, "no-policy")	 /* no stack, class, row or atom */	\
+	X(10, TABLE_FULL, "table-full")	 /* no room for another connection */	\
+	X(11, FRAGMENT, "fragment")	 /* its first fragment did not pass */	\
+	X(12, TOO_LONG, "too-long")	 /* extension headers, logs or tiers */
 
 #define DROP_REASONS_ROOM 16
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only */
-/* What a pod may send: from its own addresses, and while PENDING only answers to its own node's probes. */
+/* What a pod may send, before policy: from its own addresses, and while PENDING only answers to its own node's
+ * probes. */
 #pragma once
 
 #include "maps.h"
@@ -40,7 +41,8 @@ static __always_inline enum verdict ipv4_from_pod(struct __sk_buff *skb, const s
 	return probe_answer(skb, ip->protocol, ETH_HLEN + ip->ihl * 4, &destination);
 }
 
-static __always_inline enum verdict ipv6_from_pod(struct __sk_buff *skb, const struct endpoint *endpoint)
+/* `link`: it is for the link alone, which no policy concerns. */
+static __always_inline enum verdict ipv6_from_pod(struct __sk_buff *skb, const struct endpoint *endpoint, bool *link)
 {
 	struct ipv6hdr *ip = head(skb, ETH_HLEN + sizeof(*ip));
 	struct in6_addr source, destination;
@@ -58,7 +60,8 @@ static __always_inline enum verdict ipv6_from_pod(struct __sk_buff *skb, const s
 
 		if (message == LINK_FORGED)
 			return DROP_NEIGHBOUR;
-		if (message == LINK_MESSAGE && (own || unspecified(&source) || link_local(&source)))
+		*link = message == LINK_MESSAGE && (own || unspecified(&source) || link_local(&source));
+		if (*link)
 			return PASS;
 	}
 	if (!own)

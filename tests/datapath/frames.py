@@ -69,3 +69,16 @@ def icmp6(kind: int) -> bytes:
 def hop_by_hop(following: int, payload: bytes, *, units: int = 0) -> bytes:
     """Behind a header of 8 + 8 * units bytes, with a router alert as MLD has it."""
     return bytes([following, units]) + bytes.fromhex("050200000100") + bytes(8 * units) + payload
+
+
+def transport(protocol: int, source_port: int, port: int, kind: int = 0, code: int = 0, flags: int = SYN) -> bytes:
+    """Header of a transport protocol: ports, or type and code of ICMP."""
+    if protocol == TCP:
+        return struct.pack("!HHIIBBHHH", source_port, port, 1, 0, 5 << 4, flags, 512, 0, 0)
+    if protocol == UDP:
+        return struct.pack("!HHHH", source_port, port, 12, 0) + b"data"
+    if protocol == 132:
+        return struct.pack("!HHII", source_port, port, 0, 0)
+    if protocol in (ICMP, ICMP6):
+        return struct.pack("!BBHHH", kind, code, 0, 77, 1) + b"data"
+    return bytes(16)

@@ -39,9 +39,13 @@ from tortie.nodeagent.kernel.bpf import BpfReconciler
 from tortie.nodeagent.kernel.devices import Devices
 from tortie.nodeagent.kernel.links import LinksReconciler
 from tortie.nodeagent.kernel.monitor import Monitor
+from tortie.nodeagent.kernel.policy import Policy, PolicyReconciler
 from tortie.nodeagent.kernel.reconcile import Convergence, Message
 from tortie.nodeagent.kernel.routes import RoutesReconciler
 from tortie.nodeagent.maps.filters import guarded
+from tortie.nodeagent.policy.image import Image
+
+from .policies import permissive
 
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -185,15 +189,23 @@ class Pod:
         self.process.wait()
 
 
+def index(device: str) -> int:
+    """0: there is no such device."""
+    return {name: number for number, name in socket.if_nameindex()}.get(device, 0)
+
+
 @dataclass
 class Node:
-    """bpf, links and routes, in the agent's order."""
+    """bpf, policy, links and routes, in the agent's order."""
 
     convergence: Convergence
     reconciler: BpfReconciler
     task: asyncio.Task[None] | None = None
 
-    def want(self, *endpoints: DatapathEndpoint, nodes: tuple[str, ...] = (NODE, NODE6)) -> None:
+    def want(
+        self, *endpoints: DatapathEndpoint, nodes: tuple[str, ...] = (NODE, NODE6), image: Image | None = None
+    ) -> None:
+        """Without an image everybody may do everything."""
         names = [endpoint.ifname for endpoint in endpoints]
         links = {name: Link(name, HOST_MAC, 1500, frozenset({f"{GATEWAY6}/64"})) for name in names}
         sysctls = HOST_SYSCTLS | HOST_SYSCTLS6
@@ -203,6 +215,7 @@ class Node:
         routes |= {(f"{e.ipv6}/128", 1024): Route("unicast", e.ifname) for e in endpoints if e.ipv6}
         desired = {
             "bpf": Datapath(frozenset(endpoints), nodes),
+            "policy": Policy(image or permissive(endpoints), {name: index(name) for name in names if index(name)}),
             "links": Links(links, sysctls),
             "routes": Routes(80, routes),
         }
@@ -244,6 +257,7 @@ async def running(bpf_dir: Path, bpffs: Path) -> AsyncIterator[Node]:
             await devices.read(route)
             reconciler = BpfReconciler(bpf_dir, bpffs)
             convergence.add(reconciler)
+            convergence.add(PolicyReconciler(bpffs))
             convergence.add(LinksReconciler(route, devices, guarded))
             convergence.add(RoutesReconciler(route, devices))
             task = asyncio.create_task(convergence.run())

@@ -12,6 +12,8 @@ import pytest
 from tortie.nodeagent import marks
 from tortie.nodeagent.maps import layout, table
 from tortie.nodeagent.maps.pins import Pins
+from tortie.nodeagent.policy import kinds
+from tortie.nodeagent.policy.image import DIRECTIONS, MOST_ATOMS, Side
 
 HEADERS = Path(__file__).parents[2] / "nodeagent" / "bpf"
 
@@ -45,6 +47,19 @@ def test_states_hooks_and_format_are_those_of_the_header() -> None:
     assert defined(text, "FORMAT") == layout.FORMAT
 
 
+def test_numbers_of_policy_are_those_of_the_header() -> None:
+    text = header("policymaps.h")
+    found = {name.removeprefix("ACTION_").capitalize(): n for name, n in enumerated(text, "ACTION_").items()}
+    assert found == layout.ACTIONS
+    assert (defined(text, "CLASS_MISSING"), defined(text, "CLASS_UNKNOWN")) == (layout.MISSING, layout.UNKNOWN)
+    assert (defined(text, "LINE_ATOMS"), defined(text, "MOST_LINES")) == (layout.LINE_ATOMS, layout.MOST_LINES)
+    assert layout.LINE_ATOMS * layout.MOST_LINES == MOST_ATOMS
+    assert defined(text, "UNCONSTRAINED") == layout.UNCONSTRAINED
+    rows = [defined(text, f"KINDS_OF_{name}") for name in ("TCP", "UDP", "SCTP", "ICMP", "ICMP6", "OTHERS")]
+    assert rows == [*kinds.ROWS.values(), kinds.OTHERS]
+    assert list(enumerated(text, "INGRESS") | enumerated(text, "EGRESS")) == [name.upper() for name in DIRECTIONS]
+
+
 def test_marks_are_those_of_the_header() -> None:
     text = header("marks.h")
     ours = {name: getattr(marks, name) for name in ("MASK", "SEEN", "OWN_HOST", "JUDGED")}
@@ -74,6 +89,26 @@ def test_structs_are_packed_as_the_compiler_packs_them(bpf_dir: Path) -> None:
     assert value.hex() == "02000000010203040102030405060708090a0b0c0d0e0f10a1a2a3a4a5a60000"
     assert offsets("counter") == {"packets": 0, "bytes": 8}
     assert structs["counter"]["size"] == layout.COUNTER.size
+    assert offsets("words") == {"word": 0}
+    assert structs["words"]["size"] == layout.WORDS.size
+    sides = {"source": 0, "destination": 4, "kind": 8, "source_kind": 12}
+    assert offsets("stack") == sides | {"atoms": 16, "count": 20, "unused": 24}
+    assert [side.name.lower() for side in Side] == list(sides)
+    assert structs["stack"]["size"] == layout.STACK.size
+    assert offsets("row") == {"mask": 0, "first": 8, "present": 12}
+    assert structs["row"]["size"] == layout.ROW.size
+    assert structs["line"]["size"] == layout.LINE
+    assert offsets("atom") == {"action": 0, "next": 2, "rule": 4, "id": 8}
+    assert structs["atom"]["size"] == layout.ATOM.size
+    assert offsets("net4") == {"length": 0, "address": 4}
+    assert layout.net_key("10.1.2.0/24").hex() == "18000000" + "0a010200"
+    assert offsets("conn_key") == {"a": 0, "b": 16, "port_a": 32, "port_b": 34, "protocol": 36, "zero": 37}
+    assert structs["conn_key"]["size"] == layout.CONN_KEY.size
+    assert offsets("conn") == {
+        "expires": 0, "created": 8, "epoch": 16, "rule": 24, "format": 32, "flags": 33, "tcp": 34, "zero": 35,
+        "service": 36, "to": 40, "port": 56, "zeros": 58, "counter": 64,
+    }  # fmt: skip
+    assert structs["conn"]["size"] == layout.CONN.size
 
 
 def test_maps_are_named_and_sized_as_layout_says(bpf_dir: Path, bpffs: Path) -> None:
@@ -86,12 +121,27 @@ def test_maps_are_named_and_sized_as_layout_says(bpf_dir: Path, bpffs: Path) -> 
         with pins.table(name) as each:
             assert each.name == name
             sizes[name] = each.key_size, each.value_size
+            assert layout.ENTRIES.get(name, each.max_entries) == each.max_entries
     value = layout.endpoint_value("PENDING", "", "", "02:00:00:00:00:01")
     assert sizes == {
         layout.ENDPOINTS: (len(layout.endpoint_key(1)), len(value)),
         layout.NODES: (len(layout.node_key("192.0.2.1")), len(layout.MEMBER)),
         layout.DROPS: (len(layout.array_key(0)), layout.COUNTER.size * table.cpus()),
         layout.PASSED: (len(layout.array_key(0)), layout.COUNTER.size * table.cpus()),
+        layout.SWITCH: (4, layout.CLASSES.size),
+        layout.POLICIES: (4, layout.WORDS.size),
+        layout.ADDRESSES[4]: (4, layout.CLASSES.size),
+        layout.ADDRESSES[6]: (16, layout.CLASSES.size),
+        layout.NETS[4]: (len(layout.net_key("10.0.0.0/8")), layout.CLASSES.size),
+        layout.NETS[6]: (len(layout.net_key("fd00::/8")), layout.CLASSES.size),
+        layout.KINDS: (4, layout.CLASSES.size),
+        layout.STACKS: (4, layout.STACK.size),
+        layout.ROWS: (4, layout.ROW.size),
+        layout.LINES: (4, layout.LINE),
+        layout.ATOMS: (4, layout.ATOM.size),
+        layout.RULES: (4, layout.COUNTER.size * table.cpus()),
+        layout.CONNS: (layout.CONN_KEY.size, layout.CONN.size),
+        layout.FRAGMENTS: (40, 8),
     }
     assert layout.node_key("192.0.2.1").hex() == "00000000000000000000ffffc0000201"
     assert layout.node_key("2001:db8::1").hex() == "20010db8000000000000000000000001"

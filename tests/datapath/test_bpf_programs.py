@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tortie.nodeagent.desired import State
+from tortie.nodeagent.desired import DatapathEndpoint, State
 from tortie.nodeagent.maps import layout
 from tortie.nodeagent.maps.layout import FROM_POD, TO_POD
 from tortie.nodeagent.maps.libbpf import opened
 from tortie.nodeagent.maps.pins import Pins
+from tortie.nodeagent.maps.policy import PolicyMaps
 from tortie.nodeagent.maps.table import Table
 from tortie.nodeagent.maps.testrun import Result, run
 from tortie.nodeagent.marks import JUDGED, MASK, OWN_HOST, SEEN
+from tortie.nodeagent.policy.columns import Columns
 
 from .frames import (
     ACK,
@@ -55,6 +58,7 @@ from .frames import (
     tcp,
     udp,
 )
+from .policies import permissive
 
 DEVICE = 1
 """lo: the programs ask for an index, not for a kind of device."""
@@ -67,18 +71,22 @@ PASS = ""
 
 @dataclass
 class Bench:
-    """Both programs, loaded over maps of their own."""
+    """Both programs, loaded over maps of their own, with a policy that allows everything."""
 
     programs: dict[str, int]
     endpoints: Table
     drops: Table
     passed: Table
+    conns: Table
+    fragments: Table
 
     def have(self, state: State | None, ipv4: str = POD, ipv6: str = POD6) -> None:
         """The endpoint in that state; None: no entry."""
         key = layout.endpoint_key(DEVICE)
         if state:
             self.endpoints.put(key, layout.endpoint_value(state, ipv4, ipv6, "02:00:00:00:00:01"))
+            for table in (self.conns, self.fragments):
+                table.delete_all([each for each, _ in table.items()])
         else:
             self.endpoints.delete(key)
 
@@ -127,8 +135,13 @@ def bench(bpf_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[B
             pins.table(layout.ENDPOINTS) as endpoints,
             pins.table(layout.DROPS) as drops,
             pins.table(layout.PASSED) as passed,
+            pins.table(layout.CONNS) as conns,
+            pins.table(layout.FRAGMENTS) as fragments,
+            contextlib.closing(PolicyMaps(pins)) as maps,
         ):
-            yield Bench(programs, endpoints, drops, passed)
+            image = permissive([DatapathEndpoint("lo", "OPEN", POD, POD6, "")])
+            maps.make(Columns().change(image, {"lo": DEVICE}).writes)
+            yield Bench(programs, endpoints, drops, passed, conns, fragments)
         for fd in programs.values():
             os.close(fd)
     finally:
@@ -160,7 +173,7 @@ FROM = [
     Case("connection to own node", ipv4(POD, NODE, TCP, tcp(SYN)), PASS, "pending"),
     Case("answer to another node", ipv4(POD, "192.0.2.2", TCP, tcp(SYN | ACK)), PASS, "pending"),
     Case("first fragment of an answer", ipv4(POD, NODE, TCP, tcp(ACK), fragment=0x2000), PASS),
-    Case("later fragment", ipv4(POD, NODE, TCP, tcp(ACK), fragment=0x0001), PASS, "pending"),
+    Case("later fragment", ipv4(POD, NODE, TCP, tcp(ACK), fragment=0x0001), "fragment", "pending"),
     Case("spoofed", ipv4(OTHER, NODE, TCP, tcp(ACK)), "source"),
     Case("spoofed node", ipv4(NODE, OTHER, UDP, udp()), "source"),
     Case("no source (DHCP)", ipv4("0.0.0.0", "255.255.255.255", UDP, udp()), "source"),
@@ -223,7 +236,8 @@ def test_what_a_pod_may_send(bench: Bench, case: Case) -> None:
 
 def test_every_reason_is_met() -> None:
     met = {reason for case in FROM for reason in (case.when_open, case.when_pending)} - {"same"}
-    assert met | {"no-endpoint"} == {PASS, *layout.REASONS.values()}
+    of_policy = {"policy", "unknown", "no-policy", "table-full", "fragment", "too-long"}  # see test_policy_*
+    assert met | {"no-endpoint"} | of_policy == {PASS, *layout.REASONS.values()}
 
 
 @pytest.mark.parametrize("state", ["OPEN", "PENDING"])
@@ -246,7 +260,7 @@ def test_a_mark_that_a_pod_sets_is_not_believed_and_others_bits_stay(bench: Benc
 
 
 TO = [
-    # name, frame, mark, when PENDING
+    # name, frame, mark, when PENDING, when OPEN if it does not pass then
     ("tcp", ipv4(OTHER, POD, TCP, tcp(SYN)), 0, "pending"),
     ("answer", ipv4(OTHER, POD, TCP, tcp(ACK)), 0, "pending"),
     ("the node's address alone", ipv4(NODE, POD, TCP, tcp(SYN)), 0, "pending"),
@@ -262,13 +276,14 @@ TO = [
     ("ping with hop limit 255", ipv6(OTHER6, POD6, ICMP6, icmp6(128), hops=255), 0, "pending"),
     ("redirect", ipv6(GATEWAY6, POD6, ICMP6, icmp6(REDIRECT), hops=255), 0, "pending"),
     ("v6 tcp", ipv6(OTHER6, POD6, TCP, tcp(SYN)), 0, "pending"),
-    ("anything else", ethernet(0x8847, bytes(50)), 0, "pending"),
+    ("anything else", ethernet(0x8847, bytes(50)), 0, "pending", "ethertype"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("frame", "mark", "when_pending"), [case[1:] for case in TO], ids=[case[0] for case in TO])
-def test_what_a_pod_receives(bench: Bench, frame: bytes, mark: int, when_pending: str) -> None:
-    for state, expected in (("OPEN", PASS), ("PENDING", when_pending), (None, "no-endpoint")):
+@pytest.mark.parametrize("case", TO, ids=[case[0] for case in TO])
+def test_what_a_pod_receives(bench: Bench, case: tuple[Any, ...]) -> None:
+    _, frame, mark, when_pending, *others = case
+    for state, expected in (("OPEN", [*others, PASS][0]), ("PENDING", when_pending), (None, "no-endpoint")):
         bench.have(state)
         reason, result = bench.judge(TO_POD, frame, mark)
         assert reason == expected, state

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from tortie.api.internal import (
+    CompiledPolicy,
     Endpoint,
+    LabelSet,
     NodePeer,
     NodePeerSpec,
     NodeState,
@@ -29,10 +31,12 @@ from tortie.api.internal import (
     Tunnels,
     veth_name,
 )
+from tortie.api.kubernetes import Namespace, ServiceAccount
 from tortie.api.meta import Metadata
 from tortie.nodeagent.adoption import KINDS
 from tortie.nodeagent.endpoints import EndpointRecord, EndpointStore
 from tortie.nodeagent.last import Kept, LastObjects, restored
+from tortie.policy.convert import profile_of_namespace, profile_of_service_account
 
 pytestmark = [pytest.mark.usefixtures("own_network"), pytest.mark.timeout(120)]
 
@@ -83,6 +87,7 @@ def objects() -> dict[str, list[Any]]:
         addresses=("192.0.2.1", "2001:db8::1"),
         blocks=("10.65.0.0/26", "fd65::/122"),
         tunnels=Tunnels(vxlan4="10.65.0.1"),
+        label_sets=(LabelSet(labels={"app": "web"}, namespace="default", service_account="default"),),
         endpoints=(Endpoint(name="default/web", uid="uid-web", addresses=(POD, POD6)),),
     )
     other = NodePeerSpec(
@@ -93,6 +98,16 @@ def objects() -> dict[str, list[Any]]:
         "nodepeers": [
             NodePeer(metadata=Metadata(name=name, resource_version="12"), spec=spec)
             for name, spec in (("a", own), ("b", other))
+        ],
+        "compiledpolicies": [
+            CompiledPolicy(metadata=Metadata(name=name, resource_version="11"), spec=spec)
+            for name, spec in (
+                ("kns.default", profile_of_namespace(Namespace(metadata=Metadata(name="default")))),
+                (
+                    "ksa.default.default",
+                    profile_of_service_account(ServiceAccount(metadata=Metadata(namespace="default", name="default"))),
+                ),
+            )
         ],
     }
 

@@ -54,7 +54,7 @@ def _icmp(icmp: ICMP, packet: Packet) -> bool:
 
 def _source(peer: Peer, rule: CompiledRule, packet: Packet, cluster: Cluster) -> bool:
     who, port = packet.source, packet.source_port
-    if not _is_at(peer, who):
+    if not is_at(peer, who):
         return False
     if peer.service and not any(_has(backends.nets, who) for backends in cluster.services.get(peer.service, ())):
         return False
@@ -74,10 +74,10 @@ def _destination(peer: Peer, rule: CompiledRule, packet: Packet, cluster: Cluste
         backends = cluster.services.get(peer.service, ())
         if not any(served in each.ports and _has(each.nets, who) for each in backends):
             return False
-    return _is_at(peer, who)
+    return is_at(peer, who)
 
 
-def _is_at(peer: Peer, who: Party) -> bool:
+def is_at(peer: Peer, who: Party) -> bool:
     if peer.selector and not who.matching(peer.selector):
         return False
     if peer.not_selector and who.matching(peer.not_selector):

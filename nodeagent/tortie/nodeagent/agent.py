@@ -9,18 +9,28 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tortie.api.internal import Endpoint, ItemError, NodePeer, NodeState
+from tortie.api.internal import (
+    CompiledNetworkSet,
+    CompiledPolicy,
+    CompiledTier,
+    Endpoint,
+    ItemError,
+    NodePeer,
+    NodeState,
+)
 from tortie.nodeagent.adoption import Adoption, Change
 from tortie.nodeagent.desired import Desired
 from tortie.nodeagent.endpoints import EndpointRecord, EndpointStore
 from tortie.nodeagent.facts import Facts, observed
 from tortie.nodeagent.kernel.devices import Devices
 from tortie.nodeagent.kernel.links import sysctl
+from tortie.nodeagent.kernel.policy import Policy
 from tortie.nodeagent.kernel.reconcile import Convergence, Message, Subsystem
 from tortie.nodeagent.kernel.routes import RoutesReconciler
 from tortie.nodeagent.last import LastObjects
 from tortie.nodeagent.network import EntryError, EntryMissing
 from tortie.nodeagent.plan import Planner, confined
+from tortie.nodeagent.policy.local import wanted
 from tortie.nodeagent.remote import contributed
 
 log = logging.getLogger(__name__)
@@ -56,6 +66,7 @@ class Kernel:
 
     nft: Subsystem[Any, Any, Any]
     datapath: Subsystem[Any, Any, Any]
+    policy: Subsystem[Any, Any, Any]
     links: Subsystem[Any, Any, Any]
     neighbours: Subsystem[Any, Any, Any]
     routes: Subsystem[Any, Any, Any]
@@ -80,6 +91,8 @@ class Agent:
         self._facts = Facts()
         self._planner = Planner(node)
         self._dirty = True
+        self._policy_dirty = True
+        self._policy: Policy | None = None
         self._news = asyncio.Event()
         store.listeners.append(self.changed)
 
@@ -96,10 +109,15 @@ class Agent:
         self._tell()
 
     def adopted(self) -> None:
-        """An event of a watch was taken. That a pod started on another node changes nothing here."""
+        """An event of a watch was taken. That a pod started on another node concerns policy alone."""
         changes, self.adoption.changes = self.adoption.changes, []
         if self.desired is None or any(self._matters(change) for change in changes):
             self.changed()
+            return
+        if changes:
+            self._policy_dirty = True
+            self._convergence.wake()
+            self._tell()
             return
         settled = self._planned is self.applied
         self._planned = replace(self._planned, versions=self._versions())
@@ -109,7 +127,7 @@ class Agent:
 
     def _matters(self, change: Change) -> bool:
         if change.kind != "nodepeers":
-            return True
+            return change.kind == "nodestates"
         before, after = change.before, change.after
         if not isinstance(before, NodePeer) or not isinstance(after, NodePeer) or after.metadata.name == self.node:
             return True
@@ -133,13 +151,17 @@ class Agent:
     def plan(self) -> None:
         """Say what is wanted. Before the first complete picture, and while this node's own objects are gone, nothing
         new is: what is in the kernel stays."""
-        if not self._dirty:
+        if not self._dirty and not self._policy_dirty:
             return
-        self._dirty = False
+        everything, self._dirty, self._policy_dirty = self._dirty, False, False
         streams = self.adoption.streams
         state = streams["nodestates"].adopted.get(self.node)
         peer = streams["nodepeers"].adopted.get(self.node)
         if not self.adoption.complete or not isinstance(state, NodeState) or not isinstance(peer, NodePeer):
+            return
+        if not everything:
+            self._planned = replace(self._planned, versions=self._versions())
+            self._want_policy()
             return
         logging.getLogger().setLevel(SEVERITIES.get(state.spec.settings.log_severity.lower(), logging.INFO))
         self._look(state, peer)
@@ -158,9 +180,21 @@ class Agent:
         self.desired = desired
         self._kernel.nft.want(desired.table)
         self._kernel.datapath.want(desired.datapath)
+        self._want_policy()
         self._kernel.links.want(desired.links)
         self._kernel.neighbours.want(desired.neighbours)
         self._kernel.routes.want(desired.routes)
+
+    def _want_policy(self) -> None:
+        adopted = {kind: list(stream.adopted.values()) for kind, stream in self.adoption.streams.items()}
+        peers = {obj.metadata.name: obj for obj in adopted["nodepeers"] if isinstance(obj, NodePeer)}
+        policies = [obj for obj in adopted["compiledpolicies"] if isinstance(obj, CompiledPolicy)]
+        tiers = [obj for obj in adopted["compiledtiers"] if isinstance(obj, CompiledTier)]
+        sets = [obj for obj in adopted["compilednetworksets"] if isinstance(obj, CompiledNetworkSet)]
+        records = [r for r in self.store.all() if (r.host_ifname, r.host_ifindex) in self._facts.workloads]
+        image = wanted(self.node, peers, policies, tiers, sets, records)
+        self._policy = Policy(image, {record.host_ifname: record.host_ifindex for record in records})
+        self._kernel.policy.want(self._policy)
 
     def _look(self, state: NodeState, peer: NodePeer) -> None:
         """Facts anew. An uplink that is gone for a moment keeps its place: tearing everything down helps nobody."""
@@ -204,7 +238,9 @@ class Agent:
             for kind, stream in self.adoption.streams.items()
             for key, item in stream.refused.items()
         )
-        return (*formats, *problems, *self._convergence.errors)
+        failed = self._policy.image.failed if self._policy else {}
+        refused = tuple(ItemError(item=f"policy/{device}", message=text) for device, text in failed.items())
+        return (*formats, *problems, *refused, *self._convergence.errors)
 
     async def entry(self, namespace: str, name: str, uid: str, timeout: float) -> Endpoint:
         deadline = time.monotonic() + timeout

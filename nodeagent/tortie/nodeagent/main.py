@@ -23,6 +23,7 @@ from tortie.nodeagent.adoption import Adoption
 from tortie.nodeagent.agent import Agent, Kernel
 from tortie.nodeagent.cni import conflist
 from tortie.nodeagent.cni.server import Server
+from tortie.nodeagent.connections import Sweep
 from tortie.nodeagent.counters import DatapathCollector
 from tortie.nodeagent.endpoints import EndpointStore
 from tortie.nodeagent.kernel.bpf import BpfReconciler
@@ -31,6 +32,7 @@ from tortie.nodeagent.kernel.links import LinksReconciler
 from tortie.nodeagent.kernel.monitor import Monitor
 from tortie.nodeagent.kernel.neighbours import NeighboursReconciler
 from tortie.nodeagent.kernel.nft import NftReconciler
+from tortie.nodeagent.kernel.policy import PolicyReconciler
 from tortie.nodeagent.kernel.reconcile import Convergence
 from tortie.nodeagent.kernel.routes import RoutesReconciler
 from tortie.nodeagent.last import LastObjects
@@ -112,10 +114,11 @@ async def run(options: Options) -> None:
 
         convergence = Convergence(monitor.drain, prepare)
         routes = RoutesReconciler(route, devices)
-        # The stop for unseen packets first, programs before devices go up, devices before what runs over them.
+        # The stop for unseen packets first, programs and policy before devices go up, these before what runs over them.
         kernel = Kernel(
             nft=convergence.add(NftReconciler()),
             datapath=convergence.add(BpfReconciler(options.bpf_dir, options.bpffs)),
+            policy=convergence.add(PolicyReconciler(options.bpffs)),
             links=convergence.add(LinksReconciler(route, devices, guarded)),
             neighbours=convergence.add(NeighboursReconciler(route, devices)),
             routes=convergence.add(routes),
@@ -137,6 +140,7 @@ async def run(options: Options) -> None:
             last.run(adoption.streams),
             Reporter(client, agent).run(),
             heart.run(),
+            Sweep(options.bpffs).run(),
             serve(options.metrics_port, heart.stopped, ready),
             attach_pods(options, agent, server),
         )

@@ -4,8 +4,8 @@ Marks of ownership: the folder of pins, and handle and priority of the filters. 
 are looked at twice a second (LOOK); filters notify.
 
 The order of changes is what makes a new endpoint safe: the programs are loaded, its entry is put, then its device is
-given both programs, and only then (LinksReconciler, which comes after this and asks `guarded`) is the host end of the
-veth set up. Before that the kernel passes nothing in either direction.
+given both programs, then comes its policy (PolicyReconciler), and only then (LinksReconciler, which comes after these
+and asks `guarded`) is the host end of the veth set up. Before that the kernel passes nothing in either direction.
 
 A device that is no longer wanted keeps its programs for as long as it exists: without an entry they drop everything,
 whereas without them it would be open to whoever can route to it.
@@ -249,15 +249,19 @@ def entries(desired: Datapath, actual: Actual) -> Iterator[Entry]:
 
 
 def attachments(desired: Datapath, actual: Actual) -> Iterator[Attach]:
-    """While a build is being loaded its predecessor counts as right; the next round puts the new one in its place."""
+    """While a build is being loaded its predecessor counts as right, be it no longer pinned; the next round puts the
+    new one in its place, by when PolicyReconciler has filled its maps, should these be new."""
     for name in PROGRAMS:
         program = chosen(name, actual)
         for each in desired.endpoints:
             index = actual.devices.get(each.ifname)
             if index is None or index in actual.gone:
                 continue
-            if program is None or actual.filters.get((index, name)) != program.id:
-                yield Attach(each.ifname, index, name, program.build if program else actual.builds[name])
+            running = actual.filters.get((index, name))
+            if program is None and not running:
+                yield Attach(each.ifname, index, name, actual.builds[name])
+            elif program is not None and running != program.id:
+                yield Attach(each.ifname, index, name, program.build)
 
 
 def leftovers(actual: Actual) -> Iterator[str]:

@@ -143,18 +143,19 @@ class Subsystem(Generic[Desired, Actual, Op]):
             return float("inf")
         return self.retry_at if self.errors else self._read_at + READ_AGAIN
 
-    async def converge(self) -> None:
-        """One round of read, diff, apply. Never raises what the kernel raises: that becomes `errors` and a retry."""
+    async def converge(self) -> bool:
+        """One round of read, diff, apply; whether there was something to do. Never raises what the kernel raises: that
+        becomes `errors` and a retry."""
         desired, self._dirty = self.desired, False
         if desired is None:
-            return
+            return False
         try:
             actual = await self._current()
             batch = tuple(self.reconciler.diff(desired, actual))
             if batch and batch == self._applied and time.monotonic() < self._applied_at + self._backoff:
                 self._applied = ()
                 self._refused([ItemError(item=self.reconciler.subsystem, message="changes do not stay")], set(batch))
-                return
+                return False
             broken = set() if self.reached is None or not batch else set(self.reconciler.diff(self.reached, actual))
             failures = await self.reconciler.apply(batch) if batch else ()
             if batch:
@@ -162,7 +163,7 @@ class Subsystem(Generic[Desired, Actual, Op]):
         except (OSError, NetlinkError) as error:
             self.forget()
             self._refused([ItemError(item=self.reconciler.subsystem, message=str(error))], set())
-            return
+            return False
         failed = {failure.op for failure in failures}
         repaired = [op for op in batch if op in broken and op not in failed and op not in self._failed]
         if repaired:
@@ -173,10 +174,11 @@ class Subsystem(Generic[Desired, Actual, Op]):
         self._applied, self._applied_at = () if failures else batch, time.monotonic()
         if failures:
             self._refused([ItemError(item=f.item, message=f.message) for f in failures], failed)
-            return
+            return True
         self.reached, self.errors, self._failed, self.retry_at = desired, (), set(), float("inf")
         if not batch:
             self._backoff = RETRY_FIRST
+        return bool(batch)
 
     async def _current(self) -> Actual:
         if self._actual is None or time.monotonic() >= self._read_at + READ_AGAIN:
@@ -247,9 +249,12 @@ class Convergence:
     async def turn(self) -> None:
         self._wake.clear()
         self._prepare()
-        for subsystem in self.subsystems:
+        for number, subsystem in enumerate(self.subsystems):
             if subsystem.due(time.monotonic()):
-                await subsystem.converge()
+                if await subsystem.converge():
+                    # Those that come after it may build on what it made, or find it gone (maps of a program).
+                    for later in self.subsystems[number + 1 :]:
+                        later.observe(LOOK)
                 self._drain()
         for listener in self.listeners:
             listener()

@@ -1,17 +1,33 @@
-"""Access to one map, over bcc's bindings. Keys and values are bytes; `layout` says what they mean."""
+"""Access to one map, over bcc's library. Keys and values are bytes; `layout` says what they mean.
+
+libbcc_bpf is the part of bcc that knows maps; its Python package would load the other, which holds a compiler: 12 MiB.
+"""
 
 from __future__ import annotations
 
 import ctypes as ct
 import errno
+import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from bcc.libbcc import lib as bcc
+from typing import Any
 
 from tortie.nodeagent.maps.libbpf import MapInfo, call, lib, opened
+
+bcc = ct.CDLL("libbcc_bpf.so.0", use_errno=True)
+_SIGNATURES: dict[str, list[Any]] = {
+    "bpf_lookup_elem": [ct.c_int, ct.c_char_p, ct.c_void_p],
+    "bpf_update_elem": [ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_ulonglong],
+    "bpf_delete_elem": [ct.c_int, ct.c_char_p],
+    "bpf_lookup_batch": [ct.c_int, ct.c_void_p, ct.c_void_p, ct.c_void_p, ct.c_void_p, ct.c_void_p],
+    "bpf_update_batch": [ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_void_p],
+    "bpf_delete_batch": [ct.c_int, ct.c_char_p, ct.c_void_p],
+}
+for _name, _arguments in _SIGNATURES.items():
+    _function = getattr(bcc, _name)
+    _function.restype, _function.argtypes = ct.c_int, _arguments
 
 PER_CPU = {5, 6, 10, 21}
 """PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH, PERCPU_CGROUP_STORAGE (enum bpf_map_type)."""
@@ -72,8 +88,41 @@ class Table:
         if bcc.bpf_delete_elem(self.fd, self._key(key)) < 0:
             self._failed("deleting from", harmless=errno.ENOENT)
 
+    def put_all(self, entries: Mapping[bytes, bytes]) -> None:
+        """The same for many, in one call; on an error some of them may have been put."""
+        keys, values, count = b"".join(entries), b"".join(entries.values()), ct.c_uint32(len(entries))
+        if len(keys) != self.key_size * len(entries) or len(values) != self.value_size * len(entries):
+            raise ValueError(f"map {self.name}: keys have {self.key_size} bytes, values {self.value_size}")
+        if entries and bcc.bpf_update_batch(self.fd, keys, values, ct.byref(count)) < 0:
+            if ct.get_errno() == errno.E2BIG:
+                raise OSError(errno.E2BIG, f"map {self.name} is full: {self.max_entries} entries")
+            self._failed("writing")
+
+    def memory(self) -> mmap.mmap:
+        """All values of an array that may be mapped (BPF_F_MMAPABLE), each padded to 8 bytes."""
+        return mmap.mmap(self.fd, self.max_entries * ((self.value_size + 7) // 8 * 8))
+
+    def delete_all(self, keys: Sequence[bytes]) -> None:
+        """Those that are there."""
+        rest = list(keys)
+        while rest:
+            count = ct.c_uint32(len(rest))
+            if bcc.bpf_delete_batch(self.fd, b"".join(map(self._key, rest)), ct.byref(count)) >= 0:
+                return
+            self._failed("deleting from", harmless=errno.ENOENT)
+            rest = rest[count.value + 1 :]
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Everything, in as many calls as it takes. What is put or deleted meanwhile may or may not be among it."""
+        for keys, values, count in self.batches():
+            yield from zip(
+                pieces(keys, self.key_size, count),
+                pieces(values, self.value_size, count),
+                strict=True,
+            )
+
+    def batches(self) -> Iterator[tuple[bytes, bytes, int]]:
+        """The same as keys and values one after the other, and how many these are."""
         room, here, more = min(self.max_entries, BATCH), None, True
         while more:
             keys, values = (ct.create_string_buffer(size * room) for size in (self.key_size, self.value_size))
@@ -85,11 +134,7 @@ class Table:
                 self._failed("reading", harmless=errno.ENOENT)
                 more = False
             here = after
-            yield from zip(
-                pieces(keys.raw, self.key_size, count.value),
-                pieces(values.raw, self.value_size, count.value),
-                strict=True,
-            )
+            yield keys.raw, values.raw, count.value
 
     def _key(self, key: bytes) -> bytes:
         if len(key) != self.key_size:

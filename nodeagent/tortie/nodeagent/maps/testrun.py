@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tortie.nodeagent.maps.libbpf import TestRunOptions, call, lib
 
-MARK, IFINDEX = 8, 40
+MARK, IFINDEX, SCRATCH = 8, 40, 48
 """Offsets in struct __sk_buff."""
 CONTEXT = 44
 """Bytes of it that we set; the kernel takes the rest as zero."""
@@ -22,6 +22,8 @@ class Result:
     """TC_ACT_*; TC_ACT_UNSPEC is -1."""
     packet: bytes
     mark: int
+    rule: int
+    """Of policy, if it was asked: index into the map `rules` of the rule that decided (skb->cb[0])."""
     nanoseconds: int
     """On average over the repeats."""
 
@@ -47,4 +49,5 @@ def run(fd: int, packet: bytes, *, ifindex: int, mark: int = 0, repeat: int = 1)
     call("running a program", lib.bpf_prog_test_run_opts, fd, ct.byref(options))
     (verdict,) = struct.unpack("=i", struct.pack("=I", options.retval))
     (marked,) = struct.unpack_from("=I", after, MARK)
-    return Result(verdict, out.raw[: options.data_size_out], marked, options.duration)
+    (rule,) = struct.unpack_from("=I", after, SCRATCH)
+    return Result(verdict, out.raw[: options.data_size_out], marked, rule, options.duration)
