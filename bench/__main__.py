@@ -1,6 +1,6 @@
 """All benchmarks, one after another: prints a table, writes bench/results.jsonl anew.
 
-python -m bench [NAME…]     of: path start scale
+python -m bench [NAME…]     of: compiler path start
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import path, scale, start
+from bench import compiler, path, start
 from bench.figures import Figure, row, write
 from bench.workload import namespace
 from tortie.lab import Lab
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 IN_LAB: dict[str, Callable[[Lab], Awaitable[list[Figure]]]] = {"path": path.figures, "start": start.figures}
-ALONE: dict[str, Callable[[], list[Figure]]] = {"scale": scale.figures}
+ALONE: dict[str, Callable[[], list[Figure]]] = {"compiler": compiler.figures}
 
 
 def show(figures: list[Figure]) -> None:

@@ -22,21 +22,27 @@ class SelectorIndex(Generic[K]):
 
     def __init__(self) -> None:
         self._selectors: dict[K, Selector] = {}
+        self._filed: dict[K, list[Shelf | None]] = {}
         self._shelves: dict[Shelf | None, set[K]] = {}
 
     def put(self, key: K, selector: Selector) -> None:
         self.remove(key)
         self._selectors[key] = selector
-        for shelf in _shelves(selector):
+        self._filed[key] = min(_places(selector), key=self._crowd)
+        for shelf in self._filed[key]:
             self._shelves.setdefault(shelf, set()).add(key)
 
     def remove(self, key: K) -> None:
-        selector = self._selectors.pop(key, None)
-        for shelf in _shelves(selector) if selector else ():
+        self._selectors.pop(key, None)
+        for shelf in self._filed.pop(key, ()):
             keys = self._shelves[shelf]
             keys.discard(key)
             if not keys:
                 del self._shelves[shelf]
+
+    def _crowd(self, place: list[Shelf | None]) -> int:
+        """How many selectors lie there: `app == "web"` is in every namespace, a namespace is not in every policy."""
+        return sum(len(self._shelves.get(shelf, ())) for shelf in place)
 
     def matching(self, labels: Labels) -> Iterator[K]:
         shelves: list[Shelf | None] = [None]
@@ -48,25 +54,19 @@ class SelectorIndex(Generic[K]):
                     yield key
 
 
-def _shelves(selector: Selector) -> list[Shelf | None]:
-    """Where a selector is filed: of no two shelves do any labels have both. None: on none in particular."""
+def _places(selector: Selector) -> list[list[Shelf | None]]:
+    """Where a selector may be filed, each place a list of shelves of which no two are for the same labels. The label
+    with the fewest values, or several that have as few; a label that must only be there if there is no such; None, on
+    no shelf in particular, if there is neither; nowhere if it matches nothing."""
     found = restrictions(selector)
     if found is None:
-        return []
-    best = _narrowest({key: each for key, each in found.items() if each.present})
-    if best is None:
-        return [None]
-    key, values = best
-    return [(key, None)] if values is None else [(key, value) for value in sorted(values)]
-
-
-def _narrowest(found: Mapping[str, Restriction]) -> tuple[str, frozenset[str] | None] | None:
-    """The label with the fewest values, else any label that must be there; ties by name."""
-    few = [(len(each.values), key, each.values) for key, each in found.items() if each.values is not None]
+        return [[]]
+    present = {key: each.values for key, each in found.items() if each.present}
+    few = {key: values for key, values in present.items() if values is not None}
     if few:
-        _, key, values = min(few, key=lambda entry: entry[:2])
-        return key, values
-    return (min(found), None) if found else None
+        least = min(map(len, few.values()))
+        return [[(key, value) for value in sorted(few[key])] for key in sorted(few) if len(few[key]) == least]
+    return [[(key, None)] for key in sorted(present)] or [[None]]
 
 
 class LabelIndex(Generic[K]):

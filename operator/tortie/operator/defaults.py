@@ -14,7 +14,8 @@ import yaml
 
 from tortie.api.calico import ClusterInformation, IPPool, IPPoolSpec
 from tortie.api.kubernetes import ConfigMap
-from tortie.api.policies import Tier
+from tortie.api.meta import Metadata
+from tortie.api.policies import BUILT_IN_TIERS, Tier
 from tortie.kube.client import AlreadyExists, Client, NotFound
 from tortie.kube.resources import CLUSTER_INFORMATION, CONFIG_MAP, IP_POOL, TIER
 
@@ -23,13 +24,6 @@ log = logging.getLogger(__name__)
 MADE = "tortie.io/default-ip-pools"
 """Annotation of ClusterInformation `default`: which pools were made. With it none is made again, whatever became of
 them: a pool that someone deleted stays deleted."""
-
-TIERS = (
-    ("kube-admin", 1000, "Pass"),
-    ("default", 1_000_000, "Deny"),
-    ("kube-baseline", 10_000_000, "Pass"),
-)
-"""Name, order and default action of Calico's built-in tiers."""
 
 PoolValues = Sequence[dict[str, Any]]
 
@@ -63,15 +57,9 @@ async def establish(client: Client, values: PoolValues | None) -> None:
 
 async def establish_tiers(client: Client) -> None:
     """Make the built-in tiers that are not there. Raises ApiError."""
-    for name, order, action in TIERS:
-        body = {
-            "apiVersion": "projectcalico.org/v3",
-            "kind": "Tier",
-            "metadata": {"name": name},
-            "spec": {"order": order, "defaultAction": action},
-        }
+    for name, spec in BUILT_IN_TIERS.items():
         with contextlib.suppress(AlreadyExists):
-            await client.create(TIER, body, type=Tier)
+            await client.create(TIER, Tier(metadata=Metadata(name=name), spec=spec), type=Tier)
             log.info("tier is made", extra={"tier": name})
 
 

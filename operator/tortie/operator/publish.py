@@ -49,6 +49,7 @@ class Publisher:
         self._due: dict[Dirty, float] = {}
         """When each is to be looked at (monotonic seconds)."""
         self._wake = asyncio.Event()
+        self._turning = False
         self._failures: dict[Dirty, int] = {}
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._writer = Writer(client, world, epoch, self.touch)
@@ -58,6 +59,11 @@ class Publisher:
         self.policies = Policies(world, self._writer, self.peers.carry, self._later)
         self._enforcement = Enforcement(client, world, self.policies, epoch, self._later)
         self._writer.recorded = self.blocks.recorded
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is to be looked at, not even later."""
+        return not self._due and not self._turning
 
     def touch(self, dirty: Iterable[Dirty]) -> None:
         """These may have to be published anew, now."""
@@ -110,7 +116,9 @@ class Publisher:
                 except TimeoutError:
                     pass
                 self._wake.clear()
+                self._turning = True
                 await self.turn()
+                self._turning = False
         finally:
             self.peers.close()
 
