@@ -22,6 +22,7 @@ from tortie.nodeagent.policy.image import Image
 DEVICE = 1
 """`lo`: a test run takes the ifindex of a device that is there."""
 SHOT, UNSPEC = 2, -1
+NAMES = (layout.ENDPOINTS, layout.CONNS, layout.DROPS, layout.FRAGMENTS)
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Judge:
     endpoints: Table
     conns: Table
     drops: Table
+    fragments: Table
     columns: Columns
 
     def endpoint(self, ipv4: str = "", ipv6: str = "", state: str = "OPEN") -> None:
@@ -92,7 +94,7 @@ def judge(bpf_dir: Path, bpffs: Path) -> Iterator[Judge]:
                 stack.callback(os.close, fd)
             maps = PolicyMaps(pins)
             stack.callback(maps.close)
-            tables = [stack.enter_context(pins.table(name)) for name in (layout.ENDPOINTS, layout.CONNS, layout.DROPS)]
+            tables = [stack.enter_context(pins.table(name)) for name in NAMES]
             yield Judge(programs, pins, maps, *tables, Columns())
     finally:
         subprocess.run(["umount", bpffs], check=True)

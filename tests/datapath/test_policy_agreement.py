@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +13,13 @@ from hypothesis import strategies as st
 from tortie.nodeagent.maps.layout import FROM_POD, TO_POD
 from tortie.nodeagent.policy.image import image
 from tortie.policy.build import build, records
-from tortie.policy.cluster import WORKLOAD, Cluster, Endpoint
-from tortie.policy.judge import ALLOW, Step, by_policies, by_profiles
-from tortie.policy.match import Packet
+from tortie.policy.cluster import Endpoint
+from tortie.policy.judge import ALLOW
 
 from ..property.policy.objects import Json
 from ..property.policy.policies import clusters
-from ..property.policy.universe import PACKETS, Kind
-from .frames import ipv4, ipv6, transport
+from ..property.policy.universe import PACKETS
+from .expected import expected, frame
 from .judging import UNSPEC, Judge, judge
 
 PER_CLUSTER = 250
@@ -33,30 +31,6 @@ seen = {"packets": 0}
 def bench(bpf_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
     with judge(bpf_dir, tmp_path_factory.mktemp("bpffs")) as made:
         yield made
-
-
-def frame(source: str, destination: str, kind: Kind) -> bytes:
-    payload = transport(kind.protocol, kind.sport or 0, kind.dport or 0, kind.type or 0, kind.code or 0)
-    made = ipv6 if ":" in source else ipv4
-    return made(source, destination, kind.protocol, payload)
-
-
-def expected(cluster: Cluster, endpoint: Endpoint, direction: str, index: int) -> Step:
-    """The step that decides."""
-    source, destination, kind = PACKETS[index]
-    packet = Packet(
-        cluster.party(ipaddress.ip_address(source)),
-        cluster.party(ipaddress.ip_address(destination)),
-        kind.protocol,
-        kind.sport,
-        kind.dport,
-        kind.type,
-        kind.code,
-    )
-    trace: list[Step] = []
-    if by_policies(cluster, endpoint, direction, WORKLOAD, packet, trace) is None:
-        by_profiles(cluster, endpoint, direction, packet, trace)
-    return trace[-1]
 
 
 def chosen(endpoint: Endpoint, direction: str, count: int, chance: random.Random) -> list[int]:

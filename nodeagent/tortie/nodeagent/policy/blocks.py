@@ -14,31 +14,31 @@ class Blocks:
 
     def __init__(self, name: str, first: int, size: int) -> None:
         self.name = name
-        self._size = size
-        self._free = [(first, size)]
+        self.size = size
+        self.free = [(first, size)]
         """(start, end), in order, never adjacent."""
 
     def take(self, count: int) -> int:
         """Raises Full."""
-        for index, (start, end) in enumerate(self._free):
+        for index, (start, end) in enumerate(self.free):
             if end - start >= count:
-                self._free[index : index + 1] = [(start + count, end)] if end - start > count else []
+                self.free[index : index + 1] = [(start + count, end)] if end - start > count else []
                 return start
-        raise Full(f"map {self.name} is full: {self._size} entries")
+        raise Full(f"map {self.name} is full: {self.size} entries")
 
     def reserve(self, start: int, count: int) -> None:
         """What is in use already; parts may have been reserved before."""
         end, kept = start + count, []
-        for first, last in self._free:
+        for first, last in self.free:
             kept += [(a, b) for a, b in ((first, min(last, start)), (max(first, end), last)) if a < b]
-        self._free = kept
+        self.free = kept
 
     def give(self, start: int, count: int) -> None:
-        index = bisect.bisect(self._free, (start, start))
+        index = bisect.bisect(self.free, (start, start))
         end = start + count
-        if index < len(self._free) and self._free[index][0] == end:
-            end = self._free.pop(index)[1]
-        if index and self._free[index - 1][1] == start:
+        if index < len(self.free) and self.free[index][0] == end:
+            end = self.free.pop(index)[1]
+        if index and self.free[index - 1][1] == start:
             index -= 1
-            start = self._free.pop(index)[0]
-        self._free.insert(index, (start, end))
+            start = self.free.pop(index)[0]
+        self.free.insert(index, (start, end))

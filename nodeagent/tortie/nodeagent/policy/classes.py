@@ -6,7 +6,7 @@ has the address matches, of every net whether it holds the address, and what por
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
@@ -83,7 +83,9 @@ class Addresses:
     """One for each class."""
 
 
-def addresses(questions: Questions, cluster: Cluster, plain: Iterable[Network], blocks: Iterable[Network]) -> Addresses:
+def addresses(
+    questions: Questions, cluster: Cluster, plain: Iterable[Network], blocks: Collection[Network]
+) -> Addresses:
     """`plain`: addresses of nodes. `blocks`: of all nodes; an address in one is an endpoint's or unknown."""
     asked: Prefixes[str] = Prefixes()
     for text in questions.nets:

@@ -3,7 +3,7 @@ class matches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -113,7 +113,7 @@ def image(
     cluster: Cluster,
     local: Mapping[str, Endpoint],
     plain: Iterable[Network] = (),
-    blocks: Iterable[Network] = (),
+    blocks: Collection[Network] = (),
 ) -> Image:
     """`local`: endpoints by host device. `plain` and `blocks`: as `classes.addresses` takes them."""
     steps: dict[tuple[object, ...], tuple[Entry, ...]] = {}

@@ -31,4 +31,4 @@ def wanted(
     specs = [peer.spec for peer in peers.values()]
     plain = {a for s in specs for a in (*s.addresses, s.tunnels.vxlan4, s.tunnels.vxlan6) if a}
     blocks = {block for spec in specs for block in spec.blocks}
-    return image(cluster, local, map(ip_network, plain), map(ip_network, blocks))
+    return image(cluster, local, map(ip_network, plain), list(map(ip_network, blocks)))
