@@ -12,6 +12,7 @@ import msgspec
 
 from tortie.api.internal import PolicyStatus, PolicyStatusSpec, PolicyStatusStatus
 from tortie.api.meta import Metadata
+from tortie.api.selector import parse
 from tortie.kube.client import AlreadyExists, Client, Conflict, NotFound
 from tortie.kube.resources import POLICY_STATUSES
 from tortie.operator.compile.policies import name_of
@@ -95,10 +96,10 @@ class Enforcement:
         current = compiled is not None and unstamped(compiled.spec) == wanted.spec
         facts = Facts(
             conversion=wanted,
-            name=name,
             version=compiled.metadata.version if compiled is not None and current else 0,
             tier_exists=wanted.spec.tier in self._world.tiers,
             nodes=self._selection.nodes(key),
+            host_endpoints=self._hosts(wanted.spec.selector),
             states={state.metadata.name: state for state in self._world.states},
             reachable=self._reachable,
         )
@@ -118,6 +119,11 @@ class Enforcement:
             self._written[name] = now
             await self._write(published, PolicyStatus(metadata=meta(name, published), spec=spec, status=after))
         await self._tell(key, after, wanted.spec.source.generation)
+
+    def _hosts(self, selector: str) -> list[str]:
+        """Names of the host endpoints that a selector selects."""
+        parsed = parse(selector)
+        return sorted(host.metadata.name for host in self._world.hosts if parsed.matches(host.metadata.labels))
 
     def _in_kernels(self, name: str) -> bool:
         """Whether a reachable node may still have a policy that is gone."""

@@ -16,6 +16,7 @@ from tortie.api.calico import (
     IPReservation,
 )
 from tortie.api.compiled import CompiledNetworkSet, CompiledPolicy, CompiledTier
+from tortie.api.endpoints import HostEndpoint
 from tortie.api.felix import FelixConfiguration
 from tortie.api.internal import NodePeer, NodeState, PolicyStatus
 from tortie.api.kubernetes import Namespace, Node, Pod, ServiceAccount
@@ -52,6 +53,7 @@ POLICIES: dict[str, type[Any]] = {
 KINDS: dict[str, type[Any]] = {
     **POLICIES,
     "tiers": policies.Tier,
+    "hostendpoints": HostEndpoint,
     "ns": sets.NetworkSet,
     "gns": sets.GlobalNetworkSet,
     "endpointslices": EndpointSlice,
@@ -85,6 +87,7 @@ class World:
         self.namespaces: Shelf[Namespace] = self.shelves["namespaces"]
         self.service_accounts: Shelf[ServiceAccount] = self.shelves["serviceaccounts"]
         self.tiers: Shelf[policies.Tier] = self.shelves["tiers"]
+        self.hosts: Shelf[HostEndpoint] = self.shelves["hostendpoints"]
         self.pools: Shelf[IPPool] = self.shelves["ippools"]
         self.reservations: Shelf[IPReservation] = self.shelves["ipreservations"]
         self.ipam_configurations: Shelf[IPAMConfiguration] = self.shelves["ipamconfigurations"]
@@ -198,6 +201,10 @@ class World:
                 yield from (Dirty("state", name), Dirty("report", name), Dirty("blocks", name))
             case "endpointslices":
                 yield from (Dirty("set", service_of(obj)) for obj in present)
+            case "hostendpoints":
+                for policy in POLICIES:
+                    for obj in self.shelves[policy]:
+                        yield Dirty("status", source_key(policy, obj.metadata.name, obj.metadata.namespace))
             case "tiers" | "compiledtiers":
                 yield Dirty("tier", name)
             case "ns" | "gns":

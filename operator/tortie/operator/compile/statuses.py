@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tortie.api.internal import NodeReport, NodeState, PolicyStatusStatus
 from tortie.api.meta import Condition
 from tortie.policy.convert import Conversion
 
-PROGRAMMED = False
-"""Whether agents put users' policies into the kernel."""
+POLICY_ITEMS = "policy"
+"""First word of the items of an agent's errors that are about endpoints' policies."""
 MOST_SHOWN = 20
 """Nodes, and errors, that are named; the counts are of all."""
 
@@ -20,13 +20,13 @@ class Facts:
     """All that a status depends on."""
 
     conversion: Conversion
-    name: str
-    """Of the CompiledPolicy."""
     version: int
     """resourceVersion of the CompiledPolicy that says `conversion`; 0 while it is not written."""
     tier_exists: bool
     nodes: Collection[str]
     """Those with a selected endpoint."""
+    host_endpoints: Sequence[str]
+    """Names of those that it selects."""
     states: Mapping[str, NodeState]
     reachable: Collection[str]
 
@@ -35,7 +35,7 @@ def status(facts: Facts, before: PolicyStatusStatus, now: str) -> PolicyStatusSt
     """`before` is what was said last: a condition's time is that of its last change. `now` is RFC 3339."""
     reachable = sorted(set(facts.nodes) & set(facts.reachable))
     unreachable = sorted(set(facts.nodes) - set(facts.reachable))
-    failed = {node: why for node in reachable if (why := failure(facts.states.get(node), facts.name))}
+    failed = {node: why for node in reachable if (why := failure(facts.states.get(node)))}
     waiting = {n: why for n in reachable if n not in failed and (why := wait(facts.states.get(n), facts.version))}
     enforced = len(reachable) - len(failed) - len(waiting)
     conditions = (
@@ -72,8 +72,9 @@ def in_force(
     """(status, reason, message)."""
     if facts.conversion.spec.staged:
         return "False", "Staged", "a staged policy is never enforced"
-    if not PROGRAMMED:
-        return "False", "NotProgrammed", "the agents of this version compile policies but do not program them yet"
+    if facts.host_endpoints:
+        named = ", ".join(facts.host_endpoints[:MOST_SHOWN])
+        return "False", "HostEndpointsNotProgrammed", f"it selects host endpoints, which are not programmed: {named}"
     if not facts.version:
         return "False", "Compiling", "the compiled policy is not written yet"
     if enforced == nodes:
@@ -82,10 +83,10 @@ def in_force(
     return "False", "Failed" if failed else "Waiting", f"in force on {enforced} of {nodes} nodes; {told}"
 
 
-def failure(state: NodeState | None, name: str) -> str:
-    """Why a node cannot enforce the policy; empty if nothing says so."""
-    item = f"policy/{name}"
-    return next((error.message for error in state.status.errors if error.item == item), "") if state else ""
+def failure(state: NodeState | None) -> str:
+    """Why a node cannot enforce what its agent has adopted; empty if nothing says so."""
+    errors = state.status.errors if state is not None else ()
+    return next((f"{e.item}: {e.message}" for e in errors if e.item.partition("/")[0] == POLICY_ITEMS), "")
 
 
 def wait(state: NodeState | None, version: int) -> str:

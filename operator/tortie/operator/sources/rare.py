@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 WATCHED: dict[str, Resource] = {
     "nodes": resources.NODE,
     "tiers": resources.TIER,
+    "hostendpoints": resources.HOST_ENDPOINT,
     "ns": resources.NETWORK_SET,
     "gns": resources.GLOBAL_NETWORK_SET,
     "ippools": resources.IP_POOL,
