@@ -7,11 +7,12 @@ import copy
 import random
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tortie.validation.documents import Document
+from tortie.validation.documents import Document, documents
 from tortie.validation.validate import Report, Validator
 
 from .cases import Case
@@ -101,6 +102,19 @@ def test_what_else_is_accepted_or_refused(applied: Cluster) -> None:
     agree(applied, manifest("FelixConfiguration", "x", ACCEPTED_FELIX))
     for example in examples():
         agree(applied, example)
+
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "policies"
+
+
+def test_the_examples_of_the_documentation(applied: Cluster) -> None:
+    found = [each for file in sorted(EXAMPLES.glob("*.yaml")) for each in documents(file.read_text(), file.name)]
+    values = [each.value for each in found if each.value["kind"] in BY_KIND]
+    assert len(values) >= 40
+    for value in values:
+        metadata = {key: each for key, each in value["metadata"].items() if key != "namespace"}
+        agree(applied, value | {"metadata": metadata})
+        assert report(value).valid
 
 
 # A list where a text of a certain format belongs passes in the API server, but not here.

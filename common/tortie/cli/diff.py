@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -45,12 +45,11 @@ def run(options: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _print(found: Iterable[Change]) -> None:
-    count = 0
-    for count, change in enumerate(found, 1):
+def _print(found: Sequence[Change]) -> None:
+    for change in found:
         print(f"{flow(change.flow)}: {DONE[change.before.verdict]} → {DONE[change.after.verdict]}")
         decisive = change.after if change.after.verdict == "deny" else change.before
         for name, each in (("egress", decisive.egress), ("ingress", decisive.ingress)):
             if each and each.verdict == "deny":
                 print("\n".join(side(each, f"{name} {'after' if decisive is change.after else 'before'}")))
-    print(f"{count} flows change" if count else "no flow between pods changes")
+    print(f"flows that change: {len(found)}")

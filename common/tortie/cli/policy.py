@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tortie.cli import diff, evaluate, expect
+from tortie.cli import diff, evaluate, expect, status
 
 
 def add(commands: Any) -> None:
@@ -14,3 +14,4 @@ def add(commands: Any) -> None:
     evaluate.add(actions)
     diff.add(actions)
     expect.add(actions)
+    status.add(actions)

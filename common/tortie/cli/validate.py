@@ -47,7 +47,7 @@ def _text(reports: list[Report]) -> Iterator[str]:
             for finding in findings:
                 yield f"{here}: {grade}: {_shown(finding)}"
     invalid, warnings = sum(not each.valid for each in reports), sum(len(each.warnings) for each in reports)
-    yield f"{len(reports)} documents, {invalid} invalid, {warnings} warnings"
+    yield f"documents: {len(reports)}, invalid: {invalid}, warnings: {warnings}"
 
 
 SHOWN = 60

@@ -20,7 +20,7 @@ from tortie.policy.explain import lines
 from tortie.policy.flows import Flow, FlowError, protocol_number
 
 DESTINATION = re.compile(
-    r"(\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:]+/[^:/]+)|(?P<four>[0-9.]+)|(?P<bare>[0-9A-Fa-f:.]+))"
+    r"(\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<name>[^:]+/[^:/]+)|(?P<four>[0-9.]+)|(?P<bare>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*))"
     r"(:(?P<port>[0-9]+)(/(?P<protocol>\w+))?)?"
 )
 

@@ -1,6 +1,8 @@
 """What a cluster's policies are expected to allow and to deny: the files of `tortie policy test`.
 
 ```yaml
+apiVersion: tortie.io/v1alpha1
+kind: PolicyTest
 manifests: [../cluster.yaml, policy.yaml]       # files and directories, from here
 expect:
   - allow: {from: shop/web, to: shop/db, port: 5432}
@@ -69,7 +71,12 @@ class Expectation(Record, forbid_unknown_fields=True):
     because: str = ""
 
 
+API_VERSION, KIND = "tortie.io/v1alpha1", "PolicyTest"
+
+
 class Expectations(Record, forbid_unknown_fields=True):
+    api_version: str
+    kind: str
     manifests: tuple[str, ...]
     expect: tuple[Expectation, ...]
 
@@ -77,6 +84,8 @@ class Expectations(Record, forbid_unknown_fields=True):
 def read(document: Any) -> Expectations:
     """Raises ValueError, which says what is wrong and where."""
     found = msgspec.convert(document, Expectations)
+    if (found.api_version, found.kind) != (API_VERSION, KIND):
+        raise ValueError(f"must be of apiVersion {API_VERSION} and kind {KIND}")
     if not found.expect:
         raise ValueError("nothing is expected - at `$.expect`")
     for index, each in enumerate(found.expect):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tortie.api.protocols import protocol_name
 from tortie.policy.evaluate import Side, Verdict
 from tortie.policy.flows import Flow, protocol_number
 from tortie.policy.judge import ALLOW, DENY, END_OF_TIER, FAILSAFE, LOG, NO_PROFILE_MATCH, PASS, TO_HOST, Step
@@ -15,7 +16,7 @@ DONE = {"allow": "allowed", "deny": "denied"}
 def flow(of: Flow) -> str:
     """`shop/web → shop/db TCP 5432`; translated: `shop/web → 10.96.0.7 TCP 80 (to 10.0.0.3:8080)`."""
     ends = [text.removeprefix("pod:").removeprefix("ip:") for text in (of.source, of.target)]
-    protocol = str(of.protocol).upper() if isinstance(of.protocol, str) else str(protocol_number(of.protocol))
+    protocol = protocol_name(protocol_number(of.protocol))
     port = "" if of.port is None else f" {of.port}"
     return f"{ends[0]} → {ends[1]} {protocol}{port}" + (f" (to {of.dnat})" if of.dnat else "")
 

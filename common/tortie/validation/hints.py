@@ -183,7 +183,7 @@ def _denies(policy: CompiledPolicySpec, direction: str, port: Port) -> bool:
 def _may(policy: CompiledPolicySpec, direction: str, port: Port, denying: CompiledPolicySpec) -> bool:
     """Whether another policy lets a port through for some of the endpoints of one that does not."""
     namespaces = {policy.source.namespace, denying.source.namespace} - {""}
-    if policy.staged or direction not in policy.types or len(namespaces) > 1:
+    if policy.source == denying.source or policy.staged or direction not in policy.types or len(namespaces) > 1:
         return False
     return any(rule.action in (ALLOW, PASS) and _covers(rule, port) for rule in _rules(policy, direction))
 

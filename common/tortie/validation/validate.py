@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from tortie.api.meta import Record
+from tortie.policy import expectations
 from tortie.policy.convert import Problem
 from tortie.policy.convert.problems import shown
 from tortie.validation import hints, kubernetes, metadata, rules, schema, semantics
@@ -98,6 +99,8 @@ class Validator:
         """Of a kind that has neither CRD nor check here: it is nothing of ours, unless its group is."""
         api_version, kind = value["apiVersion"], value["kind"]
         group = api_version.partition("/")[0]
+        if (api_version, kind) == (expectations.API_VERSION, expectations.KIND):
+            return Admission(tuple(_of_test(value)))
         if (api_version, kind) in hints.CALICOCTL or hints.is_look_alike(value):
             return Admission((), value)
         if group not in hints.OURS:
@@ -127,6 +130,14 @@ def _admission(root: Json, value: Json, own: Json, beyond: Callable[[Json], Iter
     known = {problem.field for problem in found}
     found += [problem for problem in beyond(whole) if problem.field not in known]
     return Admission(tuple(found), whole)
+
+
+def _of_test(value: Json) -> Iterator[Problem]:
+    """Of a file for `tortie policy test`, which no API server knows."""
+    try:
+        expectations.read(value)
+    except ValueError as error:
+        yield Problem("", "", str(error))
 
 
 def _without(value: Json, *names: str) -> Json:
