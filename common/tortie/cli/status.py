@@ -1,4 +1,4 @@
-"""`tortie policy status`: was each policy understood, on how many of its nodes is it in force, and whom does it wait for?
+"""`tortie policy status`: was each policy understood, is it in force on all of its nodes, and whom does it wait for?
 
 Read from the operator's PolicyStatus objects, which tell it of every kind (Kubernetes' own NetworkPolicy has no
 status), beside the policies themselves: one that the operator has not seen yet must not go unmentioned.
@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import msgspec
@@ -224,10 +225,8 @@ def _left(status: PolicyStatus) -> Standing:
     """Of a policy that is deleted: its status stays until no reachable node has it any more."""
     source = status.spec.source
     deleted = Told(status="Unknown", reason="Deleted", message="it is deleted, and nodes still have it")
-    return _standing(
-        source.kind, source.namespace, source.name, accepted=_told(status, "Accepted"), enforced=deleted,
-        on=status.status.enforced, of=status.status.nodes,
-    )  # fmt: skip
+    accepted, on, of = _told(status, "Accepted"), status.status.enforced, status.status.nodes
+    return _standing(source.kind, source.namespace, source.name, accepted=accepted, enforced=deleted, on=on, of=of)
 
 
 def _standing(kind: str, namespace: str, name: str, **rest: Any) -> Standing:
@@ -258,13 +257,10 @@ class Lines:
 
     def lines(self, found: Sequence[Standing]) -> Iterator[str]:
         rows = [_row(each) for each in found]
-        titles = [] if self._widths else [TITLES]
-        columns = zip(*titles, *rows, strict=True)
-        widths = [max(map(len, column)) for column in columns]
-        self._widths = [max(pair) for pair in zip(widths, self._widths, strict=True)] if self._widths and rows else (
-            widths or self._widths
-        )  # fmt: skip
-        if titles:
+        table = rows if self._widths else [TITLES, *rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        self._widths = [max(pair) for pair in zip_longest(self._widths, widths, fillvalue=0)]
+        if table is not rows:
             yield self._line(TITLES)
         for row, each in zip(rows, found, strict=True):
             yield self._line(row)
