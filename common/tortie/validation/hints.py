@@ -41,7 +41,8 @@ class Neighbours:
 
     def __init__(self, documents: Iterable[Json]) -> None:
         self._records = [record for document in documents for record in records([document])]
-        self._policies = [convert(record).spec for record in self._records if isinstance(record, Policy)]
+        policies = [convert(record).spec for record in self._records if isinstance(record, Policy)]
+        self._resolving = [each for each in policies if not each.staged and _may(each, "Egress", DNS)]
         self._pools = [record for record in self._records if isinstance(record, IPPool)]
 
     def warnings(self, document: Json) -> Iterator[Problem]:
@@ -73,7 +74,7 @@ class Neighbours:
                 yield Problem(f"spec.{field}", "true", NO_HOSTS)
         if policy.staged:
             return
-        if _denies(policy, "Egress", DNS) and not any(_may(each, "Egress", DNS, policy) for each in self._policies):
+        if _denies(policy, "Egress", DNS) and not any(_meet(policy, each) for each in self._resolving):
             message = (
                 "denies DNS, and no other policy here allows it: allow UDP and TCP port 53, or no name can be resolved"
             )
@@ -180,12 +181,15 @@ def _denies(policy: CompiledPolicySpec, direction: str, port: Port) -> bool:
     return True
 
 
-def _may(policy: CompiledPolicySpec, direction: str, port: Port, denying: CompiledPolicySpec) -> bool:
-    """Whether another policy lets a port through for some of the endpoints of one that does not."""
-    namespaces = {policy.source.namespace, denying.source.namespace} - {""}
-    if policy.source == denying.source or policy.staged or direction not in policy.types or len(namespaces) > 1:
-        return False
-    return any(rule.action in (ALLOW, PASS) and _covers(rule, port) for rule in _rules(policy, direction))
+def _may(policy: CompiledPolicySpec, direction: str, port: Port) -> bool:
+    """Whether a policy lets a port through somewhere, or leaves it to others."""
+    rules = _rules(policy, direction) if direction in policy.types else ()
+    return any(rule.action in (ALLOW, PASS) and _covers(rule, port) for rule in rules)
+
+
+def _meet(one: CompiledPolicySpec, other: CompiledPolicySpec) -> bool:
+    """Whether two policies may be for the same endpoints, as far as namespaces say."""
+    return one.source != other.source and len({one.source.namespace, other.source.namespace} - {""}) < 2
 
 
 def _covers(rule: CompiledRule, port: Port) -> bool:

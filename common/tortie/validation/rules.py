@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from cel_expr_python import cel
@@ -32,34 +32,11 @@ def evaluate(schema: Mapping[str, Any], value: Value, path: str) -> Iterator[Pro
         known, rest = schema.get("properties", {}), schema.get("additionalProperties")
         for name, each in value.items():
             inner = known.get(name, rest)
-            if isinstance(inner, Mapping) and each is not None and has_rules(_Identity(inner)):
+            if isinstance(inner, Mapping) and each is not None:
                 yield from evaluate(inner, each, f"{path}.{name}" if path else name)
-    elif isinstance(value, list) and has_rules(_Identity(schema["items"])):
+    elif isinstance(value, list):
         for index, each in enumerate(value):
             yield from evaluate(schema["items"], each, f"{path}[{index}]")
-
-
-class _Identity:
-    """A schema as a key: schemas live as long as the program."""
-
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self.schema = schema
-
-    def __hash__(self) -> int:
-        return id(self.schema)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and other.schema is self.schema
-
-
-@cache
-def has_rules(identity: _Identity) -> bool:
-    """Whether there is a rule in a schema or below it: most lists of a rule have none."""
-    schema = identity.schema
-    if schema.get("x-kubernetes-validations"):
-        return True
-    inner = [*schema.get("properties", {}).values(), schema.get("items"), schema.get("additionalProperties")]
-    return any(has_rules(_Identity(each)) for each in inner if isinstance(each, Mapping))
 
 
 def _refusal(rule: Mapping[str, str], value: Value, path: str) -> Problem | None:
@@ -92,6 +69,7 @@ def _program(expression: str) -> cel.Expression:
     return _environment().compile(expression)
 
 
+@lru_cache(maxsize=65536)
 def search(pattern: str, text: str) -> bool:
     """Whether RE2, which Go has too, finds the pattern in a text."""
     found = _program("self.text.matches(self.pattern)").eval(data={"self": {"text": text, "pattern": pattern}})
