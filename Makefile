@@ -45,7 +45,7 @@ controlplane: venv ## etcd, kube-apiserver and the rest: found on the PATH, or b
 crds: venv ## the CRDs that are made from parts, see schema/
 	@$(BIN)/python schema/generate.py
 
-demo: venv bpf controlplane ## a cluster of three nodes on this machine, with an application whose pods reach each other
+demo: venv bpf controlplane ## a cluster of three nodes on this machine, an application on it, and policy in force on that
 	@$(BIN)/python -m tortie.lab.demo
 
 demo-down: ## remove the demo's cluster
