@@ -54,7 +54,7 @@ static __always_inline bool key_of(const struct flow *flow, struct conn_key *key
 	return from_a;
 }
 
-/* The same flow as its first packet showed it. */
+/* To the same flow as its first packet showed it. */
 static __always_inline void turn(struct flow *flow, const struct conn_key *key, bool from_b)
 {
 	bool icmp = flow->protocol == IPPROTO_ICMP || flow->protocol == IPPROTO_ICMPV6;
@@ -128,6 +128,8 @@ struct in_force {
 	__u64 now;	/* clock */
 	__u64 in_force; /* SWITCH */
 	__u64 word[DIRECTIONS];
+	__u32 rule; /* that allowed a new flow */
+	__u32 zero;
 };
 
 static __always_inline enum verdict look(struct __sk_buff *skb, struct in_force *policy)
@@ -178,35 +180,53 @@ static __noinline bool related(struct __sk_buff *skb, const struct endpoint *end
 		      conn->epoch[INGRESS] == policy->word[INGRESS] >> 32;
 }
 
-/* A flow that has no entry, or whose entry is dead. */
-static __always_inline enum verdict begin(struct __sk_buff *skb, const struct flow *flow, const struct conn_key *key,
-					  const struct in_force *policy, enum hook hook, bool from_a, bool own_host)
-{
-	enum direction direction = hook == FROM_POD ? EGRESS : INGRESS;
-	__u64 word = policy->word[direction], result;
-	struct conn conn = { .format = CONN_FORMAT, .flags = CONN_VIA_STACK, .created = policy->now };
+enum how {
+	HOW_EGRESS = 1, /* else ingress */
+	HOW_FROM_A = 2,
+	HOW_OWN_HOST = 4,
+};
 
-	if (own_host) {
+/* Make an entry of a flow that `rule` allowed. Apart, for its stack's sake. */
+static __noinline bool remembered(struct __sk_buff *skb, const struct flow *flow, const struct conn_key *key,
+				  const struct in_force *policy, __u32 how)
+{
+	struct conn conn = { .format = CONN_FORMAT, .flags = CONN_VIA_STACK, .created = policy->now };
+	bool from_a = how & HOW_FROM_A;
+
+	if (how & HOW_OWN_HOST) {
 		conn.flags |= CONN_OWN_HOST;
+	} else if (how & HOW_EGRESS) {
+		conn.epoch[EGRESS] = policy->word[EGRESS] >> 32;
+		conn.rule[EGRESS] = policy->rule;
 	} else {
-		result = judged(skb, flow, word, policy->in_force);
-		skb->cb[0] = result >> 32;
-		if ((__u32)result != PASS)
-			return (__u32)result;
-		conn.epoch[direction] = word >> 32;
-		conn.rule[direction] = result >> 32;
+		conn.epoch[INGRESS] = policy->word[INGRESS] >> 32;
+		conn.rule[INGRESS] = policy->rule;
 	}
-	if (flow->shape)
-		return PASS;
 	if (!from_a)
 		conn.flags |= CONN_FROM_B;
 	conn.tcp = flow->protocol == IPPROTO_TCP ? tcp_after(0, flow->tcp_flags, from_a, true) : 0;
 	conn.expires = policy->now + timeout_of(flow->protocol, conn.tcp);
 	conn.counter[from_a ? 0 : 1].packets = 1;
 	conn.counter[from_a ? 0 : 1].bytes = skb->len;
-	if (bpf_map_update_elem(&CONNS, key, &conn, BPF_ANY) && !own_host)
-		return DROP_TABLE_FULL;
-	return PASS;
+	return !bpf_map_update_elem(&CONNS, key, &conn, BPF_ANY);
+}
+
+/* A flow that has no entry, or whose entry is dead. */
+static __always_inline enum verdict begin(struct __sk_buff *skb, const struct flow *flow, const struct conn_key *key,
+					  struct in_force *policy, enum hook hook, bool from_a, bool own_host)
+{
+	__u32 how = (hook == FROM_POD ? HOW_EGRESS : 0) | (from_a ? HOW_FROM_A : 0) | (own_host ? HOW_OWN_HOST : 0);
+	__u64 result;
+
+	if (!own_host) {
+		result = judged(skb, flow, policy->word[hook == FROM_POD ? EGRESS : INGRESS], policy->in_force);
+		skb->cb[0] = policy->rule = result >> 32;
+		if ((__u32)result != PASS)
+			return (__u32)result;
+	}
+	if (flow->shape || remembered(skb, flow, key, policy, how) || own_host)
+		return PASS;
+	return DROP_TABLE_FULL;
 }
 
 /* A flow that has an entry: it passes if policy allowed it and has not changed, else it is judged as at its start. */
@@ -222,10 +242,8 @@ static __always_inline enum verdict resume(struct __sk_buff *skb, struct flow *f
 	__u32 *rule = direction == EGRESS ? &conn->rule[EGRESS] : &conn->rule[INGRESS];
 
 	if (!exempt && *epoch != word >> 32) {
-		struct flow first = *flow;
-
-		turn(&first, key, conn->flags & CONN_FROM_B);
-		result = judged(skb, &first, word, policy->in_force);
+		turn(flow, key, conn->flags & CONN_FROM_B);
+		result = judged(skb, flow, word, policy->in_force);
 		skb->cb[0] = result >> 32;
 		if ((__u32)result != PASS)
 			return (__u32)result;

@@ -136,21 +136,63 @@ static __always_inline const struct line *line_of(const struct side *side, __u64
 	return bpf_map_lookup_elem(&LINES, &key);
 }
 
-#define SHARED(i) (s->word[i] & d->word[i] & k->word[i] & p->word[i])
-#define IN_WORD(i) \
-	word = SHARED(i); \
-	words |= (word | -word) >> 63 << i;
-
 struct sides {
 	struct side source, destination, kind, source_kind;
 };
 
-/* The first atom from `cursor` on, in the line that `bit` of the sides' masks stands for, that all sides have; -1.
+/* The first bit from `from` on (of 512) that is in a line whose words WORD(i) gives; -1. */
+#define NOTE(i) word = WORD(i), words |= (word | -word) >> 63 << i;
+#define FIRST_BIT_FROM(from) \
+	({ \
+		__u64 word, words = 0, at; \
+		int found = -1; \
+		NOTE(0) NOTE(1) NOTE(2) NOTE(3) NOTE(4) NOTE(5) NOTE(6) NOTE(7) \
+		words &= 0xff << ((from) >> 6); \
+		if (words) { \
+			at = words & 1 ? 0 : first_bit(words) & 7; \
+			word = WORD(at); \
+			if (at == (from) >> 6) { \
+				word &= ~0ULL << ((from) & 63); \
+				if (!word) { \
+					words &= words - 1; \
+					at = first_bit(words) & 7; \
+					word = words ? WORD(at) : 0; \
+				} \
+			} \
+			if (word) \
+				found = at * 64 + first_bit(word); \
+		} \
+		found; \
+	})
+
+/* The first atom from `cursor` on, in the line that `bit` of the sides' masks stands for, that both sides have; -1.
  * Not static: the verifier looks at it once, and not in each round of its callers. */
-__noinline int first_in_line(const struct sides *sides, __u64 bit, __u32 cursor)
+__noinline int first_of_two(const struct side *one, const struct side *other, __u64 bit, __u32 cursor)
 {
-	__u64 number = first_bit(bit), word, words = 0, at, from = 0;
+	__u64 number = bit == 1 ? 0 : first_bit(bit), from = 0;
+	const struct line *a, *b;
+	int found;
+
+	if (!one || !other)
+		return -1;
+	a = line_of(one, number, bit);
+	b = line_of(other, number, bit);
+	if (!a || !b)
+		return -1;
+	if (cursor / LINE_ATOMS == number)
+		from = cursor % LINE_ATOMS;
+#define WORD(i) (a->word[i] & b->word[i])
+	found = FIRST_BIT_FROM(from);
+#undef WORD
+	return found < 0 ? found : (int)number * LINE_ATOMS + found;
+}
+
+/* The same for all four sides. */
+__noinline int first_of_all(const struct sides *sides, __u64 bit, __u32 cursor)
+{
+	__u64 number = bit == 1 ? 0 : first_bit(bit), from = 0;
 	const struct line *s, *d, *k, *p;
+	int found;
 
 	if (!sides)
 		return -1;
@@ -162,23 +204,10 @@ __noinline int first_in_line(const struct sides *sides, __u64 bit, __u32 cursor)
 		return -1;
 	if (cursor / LINE_ATOMS == number)
 		from = cursor % LINE_ATOMS;
-	IN_WORD(0) IN_WORD(1) IN_WORD(2) IN_WORD(3) IN_WORD(4) IN_WORD(5) IN_WORD(6) IN_WORD(7)
-	words &= 0xff << (from >> 6);
-	if (!words)
-		return -1;
-	at = first_bit(words) & 7;
-	word = SHARED(at);
-	if (at == from >> 6) {
-		word &= ~0ULL << (from & 63);
-		if (!word) {
-			words &= words - 1;
-			if (!words)
-				return -1;
-			at = first_bit(words) & 7;
-			word = SHARED(at);
-		}
-	}
-	return number * LINE_ATOMS + at * 64 + first_bit(word);
+#define WORD(i) (s->word[i] & d->word[i] & k->word[i] & p->word[i])
+	found = FIRST_BIT_FROM(from);
+#undef WORD
+	return found < 0 ? found : (int)number * LINE_ATOMS + found;
 }
 
 /* Low 32 bits: verdict; high 32 bits: the rule that decided. */
@@ -193,6 +222,7 @@ __noinline __u64 judged(struct __sk_buff *skb, const struct flow *flow, __u64 wo
 	const struct atom *atom;
 	enum verdict verdict;
 	__u64 lines;
+	bool few;
 	int hit;
 
 	if (!flow || !stack || !stack->count)
@@ -219,11 +249,17 @@ __noinline __u64 judged(struct __sk_buff *skb, const struct flow *flow, __u64 wo
 		if (verdict != PASS)
 			return verdict;
 	}
+	/* Most stacks look at one end only, and at no source ports. */
+	few = !sides.source_kind.constrained && !(sides.source.constrained && sides.destination.constrained);
 	lines = sides.source.mask & sides.destination.mask & sides.kind.mask & sides.source_kind.mask;
 	for (int i = 0; i < MOST_STEPS; i++) {
 		if (!lines)
 			return DROP_NO_POLICY;
-		hit = first_in_line(&sides, lines & -lines, cursor);
+		if (few)
+			hit = first_of_two(sides.destination.constrained ? &sides.destination : &sides.source,
+					   &sides.kind, lines & -lines, cursor);
+		else
+			hit = first_of_all(&sides, lines & -lines, cursor);
 		if (hit < 0) {
 			lines &= lines - 1;
 			continue;

@@ -50,10 +50,8 @@ class Judge:
 
     def adopt(self) -> None:
         """As a restarted agent does."""
-        arrays = {name: memoryview(memory) for name, memory in self.maps.arrays.items()}
-        self.columns = Columns.adopted(arrays, self.maps.hashes())
-        for view in arrays.values():
-            view.release()
+        with self.maps.arrays() as arrays:
+            self.columns = Columns.adopted(arrays, self.maps.hashes())
 
     def run(self, program: str, frame: bytes, mark: int = 0) -> Result:
         return run(self.programs[program], frame, ifindex=DEVICE, mark=mark)

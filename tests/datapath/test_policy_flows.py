@@ -300,12 +300,13 @@ def test_what_is_missing_in_any_map_drops(bench: Judge) -> None:
     bench.maps.tables[address].put(key, value[:6] + bytes([value[6] ^ 1, value[7]]))  # another address's element
     assert bench.reason(TO_POD, frame) == "no-policy"
     bench.maps.tables[address].put(key, value)
-    for name in (layout.KINDS, layout.ROWS, layout.ATOMS, layout.STACKS):
-        memory = bench.maps.arrays[name]
-        before = memory[:]
-        memory[:] = bytes(len(before))
-        assert bench.reason(TO_POD, frame) == "no-policy", name
-        memory[:] = before
+    with bench.maps.arrays() as arrays:
+        for name in (layout.KINDS, layout.ROWS, layout.ATOMS, layout.STACKS):
+            memory = arrays[name]
+            before = memory[:]
+            memory[:] = bytes(len(before))
+            assert bench.reason(TO_POD, frame) == "no-policy", name
+            memory[:] = before
     assert bench.reason(TO_POD, frame) == PASS
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tortie.nodeagent.kernel.reconcile import LOOK, Failure, Message, Seen
 from tortie.nodeagent.maps import layout
-from tortie.nodeagent.maps.layout import ADDRESSES, NETS, POLICIES, SWITCH
+from tortie.nodeagent.maps.layout import ADDRESSES, NETS, POLICIES
 from tortie.nodeagent.maps.pins import Pins
 from tortie.nodeagent.maps.policy import PolicyMaps
 from tortie.nodeagent.policy.blocks import Full
@@ -108,12 +108,8 @@ class PolicyReconciler:
 
 
 def adopted(maps: PolicyMaps) -> Columns:
-    views = {name: memoryview(memory) for name, memory in maps.arrays.items()}
-    try:
-        return Columns.adopted(views, maps.hashes())
-    finally:
-        for view in views.values():
-            view.release()
+    with maps.arrays() as arrays:
+        return Columns.adopted(arrays, maps.hashes())
 
 
 def intact(actual: Actual, pins: Pins, *, whole: bool = False) -> bool:
@@ -126,7 +122,7 @@ def intact(actual: Actual, pins: Pins, *, whole: bool = False) -> bool:
             return False
         if actual.in_force is None:
             return True
-        if maps.arrays[SWITCH][:8] != layout.CLASSES.pack(layout.in_force(columns.column, rooms)):
+        if maps.in_force() != layout.CLASSES.pack(layout.in_force(columns.column, rooms)):
             return False
         words = {layout.endpoint_key(index): layout.WORDS.pack(*each) for index, each in columns.words.items()}
         if dict(maps.tables[POLICIES].items()) != words:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from itertools import accumulate, groupby
+from mmap import mmap
 
 from tortie.nodeagent.maps import layout
 from tortie.nodeagent.maps.layout import ADDRESSES, ATOMS, KINDS, NETS, POLICIES, ROWS, STACKS, SWITCH
@@ -28,6 +29,8 @@ from tortie.nodeagent.policy.prefixes import Prefixes
 from tortie.nodeagent.policy.writes import Delete, Fence, Put, Store, Write
 from tortie.policy.cluster import Network
 
+Memory = bytes | mmap
+"""Values of an array, one after the other."""
 LEAST_ROOM = 64
 CLASS = 0xFFFFFF
 
@@ -79,7 +82,7 @@ class Columns:
         self._judged: dict[tuple[int, int], Judged] = {}
 
     @classmethod
-    def adopted(cls, arrays: Mapping[str, bytes | memoryview], hashes: Mapping[str, Mapping[bytes, bytes]]) -> Columns:
+    def adopted(cls, arrays: Mapping[str, Memory], hashes: Mapping[str, Mapping[bytes, bytes]]) -> Columns:
         """What is in the maps, put there by whomever."""
         found = cls()
         (switch,) = layout.CLASSES.unpack_from(arrays[SWITCH])
@@ -91,7 +94,7 @@ class Columns:
         for number in classes - {layout.MISSING, layout.UNKNOWN}:
             found.classes.reserve(number, 1)
             found._opaque[0].add(number)
-        kinds = array("I", bytes(arrays[KINDS]))
+        kinds = array("I", arrays[KINDS][:])
         for each in (0, 1):
             runs = [(number, sum(1 for _ in run)) for number, run in groupby(kinds[each::2])]
             found.kinds[each] = [number for number, _ in runs]
