@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -79,7 +79,7 @@ def bench(loaded: Judge) -> Judge:
 
 def policy(text: str, blocks: tuple[str, ...] = ()) -> Image:
     made = cluster(PODS + text)
-    return image(made, {"lo": made.workloads["red/pod"]}, [ip_network(NODE)], list(map(ip_network, blocks)))
+    return image(made, {"lo": made.workloads["red/pod"]}, [ip_address(NODE)], list(map(ip_network, blocks)))
 
 
 def packet(family: int, source: str, destination: str, protocol: int, payload: bytes) -> bytes:

@@ -6,14 +6,14 @@ has the address matches, of every net whether it holds the address, and what por
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
 from tortie.api.compiled import CompiledRule, Peer
 from tortie.nodeagent.policy.prefixes import Prefixes
 from tortie.nodeagent.policy.stacks import destination_names, source_names
-from tortie.policy.cluster import Cluster, Endpoint, Network, NetworkSet, Owner, Party, network, selector
+from tortie.policy.cluster import Address, Cluster, Endpoint, Network, NetworkSet, Owner, Party, network, selector
 from tortie.policy.match import ANYBODY
 
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
@@ -77,14 +77,14 @@ class Questions:
 class Addresses:
     """Signatures of every address that is known by itself, and of nets; None: a net whose addresses are unknown."""
 
-    hosts: Mapping[Network, Signature]
+    hosts: Mapping[Address, Signature]
     nets: Mapping[Network, Signature | None]
     parties: Mapping[Signature, Cell] = field(compare=False)
     """One for each class."""
 
 
 def addresses(
-    questions: Questions, cluster: Cluster, plain: Iterable[Network], blocks: Collection[Network]
+    questions: Questions, cluster: Cluster, plain: Iterable[Address], blocks: Collection[Network]
 ) -> Addresses:
     """`plain`: addresses of nodes. `blocks`: of all nodes; an address in one is an endpoint's or unknown."""
     asked: Prefixes[str] = Prefixes()
@@ -98,29 +98,35 @@ def addresses(
     unknown: Prefixes[bool] = Prefixes()
     for block in blocks:
         unknown[block] = True
-    owners: dict[Network, list[Endpoint]] = {net: [] for net in plain}
+    owners: dict[Address, list[Endpoint]] = {address: [] for address in plain}
     for endpoint in cluster.endpoints:
         for address in endpoint.addresses:
-            owners.setdefault(ip_network(address), []).append(endpoint)
+            owners.setdefault(address, []).append(endpoint)
 
     parties: dict[Signature, Cell] = {}
     known: dict[tuple[frozenset[str], tuple[int, ...], int], Signature] = {}
 
-    def signature(net: Network, endpoints: Iterable[Endpoint]) -> Signature:
-        covering = {each.name: each for some in holders.covering(net) for each in some}
-        who: tuple[Owner, ...] = (*endpoints, *covering.values())
-        nets = frozenset(asked.covering(net))
-        key = nets, tuple(map(_identity, who)), net.version
+    def signature(
+        address: Address, endpoints: Iterable[Endpoint], within: Iterator[list[NetworkSet]], nets: frozenset[str]
+    ) -> Signature:
+        who: tuple[Owner, ...] = (*endpoints, *{id(each): each for some in within for each in some}.values())
+        key = nets, tuple(map(_identity, who)), address.version
         if key not in known:
-            cell = Cell(net.network_address, who, nets=nets)
+            cell = Cell(address, who, nets=nets)
             known[key] = questions.signature(cell)
             parties.setdefault(known[key], cell)
         return known[key]
 
-    hosts = {net: signature(net, endpoints) for net, endpoints in owners.items()}
+    hosts = {
+        address: signature(address, endpoints, holders.holding(address), frozenset(asked.holding(address)))
+        for address, endpoints in owners.items()
+    }
     cells: dict[Network, Signature | None] = {}
     for net in {*EVERYWHERE, *map(network, questions.nets), *(net for each in sets for net in each.nets), *blocks}:
-        cells[net] = None if next(unknown.covering(net), False) else signature(net, ())
+        cells[net] = None
+        if not next(unknown.covering(net), False):
+            address, nets = net.network_address, frozenset(asked.covering(net))
+            cells[net] = signature(address, (), holders.covering(net), nets)
     return Addresses(hosts, cells, parties)
 
 

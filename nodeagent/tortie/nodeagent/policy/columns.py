@@ -167,21 +167,17 @@ class Columns:
         for version in (4, 6):
             before, after = self._covers(version, self.column), _covers(image, numbers, version)
             hosts = {
-                net.network_address.packed: (net, numbers.classes[signature])
-                for net, signature in image.addresses.hosts.items()
-                if net.version == version
+                address.packed: numbers.classes[signature]
+                for address, signature in image.addresses.hosts.items()
+                if address.version == version
             }
-            nets = {
-                layout.net_key(str(net)): (net, number)
-                for net, number in _nets(image, numbers)
-                if net.version == version
-            }
+            nets = {_net_key(net): number for net, number in _nets(image, numbers) if net.version == version}
             for name, wanted in ((NETS[version], nets), (ADDRESSES[version], hosts)):
                 raw = self.raw[name]
-                for key, (net, number) in wanted.items():
+                for key, number in wanted.items():
                     value = raw.get(key)
                     if value is None:
-                        value = _in_column(0, self.column, next(before.covering(_shorter(net, name)), 0))
+                        value = _in_column(0, self.column, next(before.covering(_shorter(name, key, version)), 0))
                     changed = _in_column(value, coming, number)
                     if name in ADDRESSES.values():
                         changed |= layout.check(key) << 48
@@ -189,8 +185,7 @@ class Columns:
                         raw[key] = changed
                         yield Put(name, key, layout.CLASSES.pack(changed))
                 for key in raw.keys() - wanted.keys():
-                    net = _net(name, key, version)
-                    changed = _in_column(raw[key], coming, next(after.covering(_shorter(net, name)), 0))
+                    changed = _in_column(raw[key], coming, next(after.covering(_shorter(name, key, version)), 0))
                     if raw[key] != changed:
                         yield Put(name, key, layout.CLASSES.pack(changed))
                     late.append(Delete(name, key))
@@ -258,12 +253,12 @@ class Columns:
     def _moved(self, image: Image, numbers: Numbers) -> set[tuple[int, int]]:
         """Classes before and after of addresses that keep their place and change their class."""
         found = set()
-        for net, signature in image.addresses.hosts.items():
-            value = self.raw[ADDRESSES[net.version]].get(net.network_address.packed)
+        for address, signature in image.addresses.hosts.items():
+            value = self.raw[ADDRESSES[address.version]].get(address.packed)
             if value is not None:
                 found.add((value >> 24 * self.column & CLASS, numbers.classes[signature]))
         for net, number in _nets(image, numbers):
-            value = self.raw[NETS[net.version]].get(layout.net_key(str(net)))
+            value = self.raw[NETS[net.version]].get(_net_key(net))
             if value is not None:
                 found.add((value >> 24 * self.column & CLASS, number))
         return {(before, after) for before, after in found if before != after}
@@ -289,8 +284,13 @@ def _nets(image: Image, numbers: Numbers) -> Iterator[tuple[Network, int]]:
         yield net, layout.UNKNOWN if signature is None else numbers.classes[signature]
 
 
-def _shorter(net: Network, name: str) -> Network:
-    """The longest net other than a net's own entry that could hold it."""
+def _net_key(net: Network) -> bytes:
+    return struct.pack("=I", net.prefixlen) + net.network_address.packed
+
+
+def _shorter(name: str, key: bytes, version: int) -> Network:
+    """The longest net other than the entry's own that could hold what it is for."""
+    net = _net(name, key, version)
     if name in ADDRESSES.values() or net.prefixlen == 0:
         return net
     return net.supernet()

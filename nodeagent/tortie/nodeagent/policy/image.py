@@ -12,7 +12,7 @@ from tortie.api.protocols import Span
 from tortie.nodeagent.policy.classes import Addresses, Cell, Questions, Signature, addresses
 from tortie.nodeagent.policy.kinds import ALL, KindSet, partition
 from tortie.nodeagent.policy.stacks import Atom, End, Entry, atoms, entries, holds
-from tortie.policy.cluster import WORKLOAD, Cluster, Endpoint, Network
+from tortie.policy.cluster import WORKLOAD, Address, Cluster, Endpoint, Network
 
 MOST_ATOMS = 32768
 DIRECTIONS = ("Ingress", "Egress")
@@ -112,7 +112,7 @@ class Image:
 def image(
     cluster: Cluster,
     local: Mapping[str, Endpoint],
-    plain: Iterable[Network] = (),
+    plain: Iterable[Address] = (),
     blocks: Collection[Network] = (),
 ) -> Image:
     """`local`: endpoints by host device. `plain` and `blocks`: as `classes.addresses` takes them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from tortie.api.internal import CompiledNetworkSet, CompiledPolicy, CompiledTier, NodePeer
 from tortie.nodeagent.endpoints import EndpointRecord
@@ -31,4 +31,4 @@ def wanted(
     specs = [peer.spec for peer in peers.values()]
     plain = {a for s in specs for a in (*s.addresses, s.tunnels.vxlan4, s.tunnels.vxlan6) if a}
     blocks = {block for spec in specs for block in spec.blocks}
-    return image(cluster, local, map(ip_network, plain), list(map(ip_network, blocks)))
+    return image(cluster, local, map(ip_address, plain), list(map(ip_network, blocks)))

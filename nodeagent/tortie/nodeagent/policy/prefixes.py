@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from tortie.policy.cluster import Network
+from tortie.policy.cluster import Address, Network
 
 T = TypeVar("T")
 
@@ -27,10 +27,17 @@ class Prefixes(Generic[T]):
 
     def covering(self, net: Network) -> Iterator[T]:
         """Of every net that holds all of `net`, the longest first."""
-        address, bits = int(net.network_address), net.max_prefixlen
-        for length in sorted(self._lengths[net.version], reverse=True):
-            if length <= net.prefixlen:
+        return self._covering(net.network_address, net.prefixlen)
+
+    def holding(self, address: Address) -> Iterator[T]:
+        """Of every net that holds an address, the longest first."""
+        return self._covering(address, address.max_prefixlen)
+
+    def _covering(self, address: Address, longest: int) -> Iterator[T]:
+        version, number, bits = address.version, int(address), address.max_prefixlen
+        for length in sorted(self._lengths[version], reverse=True):
+            if length <= longest:
                 shift = bits - length
-                value = self._values.get((net.version, length, address >> shift << shift))
+                value = self._values.get((version, length, number >> shift << shift))
                 if value is not None:
                     yield value

@@ -90,12 +90,12 @@ def test_a_device_has_the_policies_of_the_endpoint_with_its_uid() -> None:
 
 def test_addresses_are_known_unknown_or_the_worlds() -> None:
     known = made(record("web", "u1")).addresses
-    selectors = {str(net): sorted(signature.selectors) for net, signature in known.hosts.items()}
+    selectors = {str(address): sorted(signature.selectors) for address, signature in known.hosts.items()}
     assert selectors == {
-        "10.0.0.2/32": ['app == "web"'],
-        "10.0.1.2/32": ['app == "web"'],
-        "192.0.2.1/32": [],
-        "10.0.0.1/32": [],
+        "10.0.0.2": ['app == "web"'],
+        "10.0.1.2": ['app == "web"'],
+        "192.0.2.1": [],
+        "10.0.0.1": [],
     }
     assert known.nets[ip_network("10.0.1.0/26")] is None
     assert known.nets[ip_network("10.0.0.0/26")] is None
