@@ -2,8 +2,8 @@
 
 It is run as a script by Debian's python3, so it uses the standard library alone:
 
-    traffic.py reach  TARGET…    one connection a target; answers and errors
-    traffic.py stream TARGET…    long-lived and ever new connections until stdin closes; how many were lost
+    traffic.py reach  [SECONDS] TARGET…    one connection a target; answers and errors, after SECONDS at the latest
+    traffic.py stream TARGET…              long-lived and ever new connections until stdin closes; how many were lost
 
 A TARGET is `tcp:ADDRESS:PORT` or `udp:ADDRESS:PORT`, IPv6 in brackets. The other end answers each line or datagram with
 its pod's name.
@@ -69,8 +69,8 @@ async def ask(target: str, patience: float = PATIENCE) -> dict[str, Any]:
     return {"target": target, "answer": name, "ms": round((time.monotonic() - started) * 1000, 2)}
 
 
-async def reach(targets: list[str]) -> dict[str, Any]:
-    return {"paths": await asyncio.gather(*(ask(target) for target in targets))}
+async def reach(targets: list[str], patience: float = PATIENCE) -> dict[str, Any]:
+    return {"paths": await asyncio.gather(*(ask(target, patience) for target in targets))}
 
 
 class Stream:
@@ -134,6 +134,8 @@ class Stream:
 
 def main() -> None:
     match sys.argv[1:]:
+        case ["reach", seconds, *targets] if ":" not in seconds:
+            result = asyncio.run(reach(targets, float(seconds)))
         case ["reach", *targets]:
             result = asyncio.run(reach(targets))
         case ["stream", *targets]:
