@@ -38,7 +38,7 @@ CASES = {
 }
 """What someone does, and what is seen once it is mended."""
 MENDED_WITHIN = 1.0
-LOOKING = 0.5
+LOOKING = 1.5
 """Seconds that seeing it takes on a busy machine: entering the node, a shell, two programs."""
 
 
