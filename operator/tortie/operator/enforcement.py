@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -15,8 +16,9 @@ from tortie.api.meta import Metadata
 from tortie.api.selector import parse
 from tortie.kube.client import AlreadyExists, Client, Conflict, NotFound
 from tortie.kube.resources import POLICY_STATUSES
+from tortie.operator import events
 from tortie.operator.compile.policies import name_of
-from tortie.operator.compile.statuses import Facts, status
+from tortie.operator.compile.statuses import ACCEPTED, Facts, status
 from tortie.operator.policies import Policies
 from tortie.operator.selection import Selection
 from tortie.operator.sources.informers import POLICY_RESOURCES
@@ -118,6 +120,7 @@ class Enforcement:
                 return
             self._written[name] = now
             await self._write(published, PolicyStatus(metadata=meta(name, published), spec=spec, status=after))
+            await self._warn(key, before, after)
         await self._tell(key, after, wanted.spec.source.generation)
 
     def _hosts(self, selector: str) -> list[str]:
@@ -157,10 +160,23 @@ class Enforcement:
         self._world.policy_gone.pop(published.metadata.name, None)
         self._written.pop(published.metadata.name, None)
 
+    def _user(self, key: str) -> Any:
+        """The user's object; None if it is gone."""
+        kind, namespace, name = key.split("/")
+        return self._world.shelves[kind].get(f"{namespace}/{name}" if namespace else name)
+
+    async def _warn(self, key: str, before: PolicyStatusStatus, after: PolicyStatusStatus) -> None:
+        """An Event when a policy is not accepted, or for another reason than before."""
+        told = {(c.status, c.message) for c in before.conditions if c.type == ACCEPTED}
+        now = next(c for c in after.conditions if c.type == ACCEPTED)
+        user = self._user(key)
+        if now.status == "False" and (now.status, now.message) not in told and user is not None:
+            await events.warn(self._client, user, "NotAccepted", now.message)
+
     async def _tell(self, key: str, told: PolicyStatusStatus, generation: int) -> None:
         """The conditions on the user's own object, if its kind has a status."""
         kind, namespace, name = key.split("/")
-        user = self._world.shelves[kind].get(f"{namespace}/{name}" if namespace else name)
+        user = self._user(key)
         conditions = tuple(msgspec.structs.replace(c, observed_generation=generation) for c in told.conditions)
         if user is None or not hasattr(user, "status") or user.status.conditions == conditions:
             return

@@ -9,6 +9,8 @@ from tortie.api.internal import NodeReport, NodeState, PolicyStatusStatus
 from tortie.api.meta import Condition
 from tortie.policy.convert import Conversion
 
+ACCEPTED, ENFORCED = "Accepted", "Enforced"
+"""Types of the conditions."""
 POLICY_ITEMS = "policy"
 """First word of the items of an agent's errors that are about endpoints' policies."""
 MOST_SHOWN = 20
@@ -39,8 +41,8 @@ def status(facts: Facts, before: PolicyStatusStatus, now: str) -> PolicyStatusSt
     waiting = {n: why for n in reachable if n not in failed and (why := wait(facts.states.get(n), facts.version))}
     enforced = len(reachable) - len(failed) - len(waiting)
     conditions = (
-        condition(before, "Accepted", *accepted(facts), now),
-        condition(before, "Enforced", *in_force(facts, len(reachable), enforced, failed, waiting), now),
+        condition(before, ACCEPTED, *accepted(facts), now),
+        condition(before, ENFORCED, *in_force(facts, len(reachable), enforced, failed, waiting), now),
     )
     return PolicyStatusStatus(
         compiled_version=facts.version,
