@@ -37,9 +37,10 @@ def status(facts: Facts, before: PolicyStatusStatus, now: str) -> PolicyStatusSt
     """`before` is what was said last: a condition's time is that of its last change. `now` is RFC 3339."""
     reachable = sorted(set(facts.nodes) & set(facts.reachable))
     unreachable = sorted(set(facts.nodes) - set(facts.reachable))
-    failed = {node: why for node in reachable if (why := failure(facts.states.get(node)))}
-    waiting = {n: why for n in reachable if n not in failed and (why := wait(facts.states.get(n), facts.version))}
-    enforced = len(reachable) - len(failed) - len(waiting)
+    asked = reachable if facts.version and not facts.conversion.spec.staged else []
+    failed = {node: why for node in asked if (why := failure(facts.states.get(node)))}
+    waiting = {n: why for n in asked if n not in failed and (why := wait(facts.states.get(n), facts.version))}
+    enforced = len(asked) - len(failed) - len(waiting)
     conditions = (
         condition(before, ACCEPTED, *accepted(facts), now),
         condition(before, ENFORCED, *in_force(facts, len(reachable), enforced, failed, waiting), now),
