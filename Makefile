@@ -9,7 +9,7 @@ BIN := .venv/bin
 PROGRAMS := build/bpf/from_pod.bpf.o build/bpf/to_pod.bpf.o
 CODE := common operator nodeagent lab schema tests bench
 
-.PHONY: help venv bpf controlplane crds demo demo-down test lint bench clean
+.PHONY: help venv bpf controlplane helm crds demo demo-down test lint bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -42,6 +42,9 @@ bpf: build/.packages ## the eBPF programs and the CNI plugin
 controlplane: venv ## etcd, kube-apiserver and the rest: found on the PATH, or built once (6 to 9 minutes) and cached
 	@$(BIN)/python -m tortie.lab.build
 
+helm: venv ## Helm, for the chart's tests: built once (2 minutes) and cached
+	@$(BIN)/python tests/chart/build.py
+
 crds: venv ## the CRDs that are made from parts, see schema/
 	@$(BIN)/python schema/generate.py
 
@@ -51,7 +54,7 @@ demo: venv bpf controlplane ## a cluster of three nodes on this machine, an appl
 demo-down: ## remove the demo's cluster
 	@[ ! -x $(BIN)/tortie ] || $(BIN)/tortie lab down --name demo
 
-test: venv bpf controlplane lint ## all tests: unit, property, real kernel, real cluster
+test: venv bpf controlplane helm lint ## all tests: unit, property, real kernel, real cluster
 	@$(BIN)/python -m pytest
 
 lint: venv ## ruff, mypy --strict and the contracts between layers
