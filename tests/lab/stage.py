@@ -65,7 +65,8 @@ class Stage:
 
     async def in_force(self, status: str, generation: int) -> None:
         await self.home.wait("create", status, seconds=20)
-        await self.home.wait(f"jsonpath={{.spec.source.generation}}={generation}", status, seconds=20)
+        if generation > 1:  # until it tells of this version, it tells of the one before
+            await self.home.wait(f"jsonpath={{.spec.source.generation}}={generation}", status, seconds=20)
         await self.home.wait("condition=Enforced", status, seconds=20)
 
     async def withdraw(self) -> None:

@@ -88,7 +88,7 @@ async def kill_agents(stage: Stage, *nodes: str) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def test_verdicts_follow_the_labels_of_a_pod(stage: Stage) -> None:
+async def test_verdicts_follow_the_labels_of_a_pod_also_on_live_connections(stage: Stage) -> None:
     await stage.enforce(stage.ingress(BY_LABEL))
     assert await stage.who() == CLIENTS
 
@@ -101,9 +101,17 @@ async def test_verdicts_follow_the_labels_of_a_pod(stage: Stage) -> None:
     await stage.home.kubectl("label", "pod/stranger", "role=client")
     try:
         await eventually(all_three, seconds=10)
+        async with stage.client("stranger", "talk", addresses(stage.web)[0], "80") as talk:
+            await asyncio.sleep(0.3)
+            await stage.home.kubectl("label", "pod/stranger", "role-")
+            await eventually(as_before, seconds=10)
+            denied = time.monotonic()
+            await asyncio.sleep(0.5)
     finally:
         await stage.home.kubectl("label", "pod/stranger", "role-")
-    await eventually(as_before, seconds=10)
+    (times,) = talk.values()
+    assert times, "it was never answered"
+    assert times[-1] < denied, "its connection outlived the label that allowed it"
 
 
 async def test_a_policy_made_before_a_pod_polices_its_first_packet(stage: Stage) -> None:
