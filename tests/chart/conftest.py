@@ -19,6 +19,8 @@ __all__ = ["Cluster", "Json", "cluster"]
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "tortie"
 NAMESPACE = "tortie-system"
+POD_MONITOR = Path(__file__).parent / "podmonitors.yaml"
+SERVER_SIDE = ("--server-side", "--field-manager=argocd-controller")
 
 Values = dict[str, Any]
 Helm = Callable[..., str]
@@ -77,3 +79,27 @@ def one(documents: list[Json], kind: str, name: str) -> Json:
 def defaults() -> list[Json]:
     """What the chart renders when no value is given."""
     return render()
+
+
+@pytest.fixture(scope="session")
+def prepared(cluster: Cluster) -> Cluster:
+    """With the chart's namespace, and the kind PodMonitor as the Prometheus operator defines it."""
+    cluster.run("create", "namespace", NAMESPACE)
+    cluster.run("apply", "-f", str(POD_MONITOR))
+    cluster.run("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def applied(prepared: Cluster) -> Cluster:
+    """With the chart, as Argo CD applies it."""
+    apply_twice(prepared, *SERVER_SIDE)
+    return prepared
+
+
+def apply_twice(cluster: Cluster, *ways: str) -> None:
+    """CRDs get their conditions after the first, which is a write, but none of ours."""
+    manifest = text()
+    for _ in range(2):
+        cluster.run("apply", *ways, "-f", "-", stdin=manifest)
+        cluster.run("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")

@@ -11,8 +11,22 @@ import pytest
 import yaml
 
 from ..controlplane import running
-from .conftest import CHART, NAMESPACE, Cluster, HelmFailed, Json, Values, identity, one, render, run, text
-from .test_values import EFFECTS, HOST, TOGETHER, nested
+from .conftest import (
+    CHART,
+    NAMESPACE,
+    SERVER_SIDE,
+    Cluster,
+    HelmFailed,
+    Json,
+    Values,
+    apply_twice,
+    identity,
+    one,
+    render,
+    run,
+    text,
+)
+from .test_values import EFFECTS, TOGETHER, nested
 
 EVERYTHING: Values = {}
 """All values off their defaults at once."""
@@ -28,17 +42,6 @@ for path, (value, *_) in EFFECTS.items():
 for path, (beside, value, *_) in TOGETHER.items():
     group, name = path.split(".")
     EVERYTHING[group] |= beside[group] | {name: value}
-
-POD_MONITOR = Path(__file__).parent / "podmonitors.yaml"
-
-
-@pytest.fixture(scope="module")
-def prepared(cluster: Cluster) -> Cluster:
-    """With the chart's namespace, and the kind PodMonitor as the Prometheus operator defines it."""
-    cluster.run("create", "namespace", NAMESPACE)
-    cluster.run("apply", "-f", str(POD_MONITOR))
-    cluster.run("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    return cluster
 
 
 @pytest.fixture
@@ -64,24 +67,6 @@ def test_every_object_is_accepted_by_the_api_server(prepared: Cluster, values: V
     assert len(answer.split()) == len(render(values)) > 50
 
 
-SERVER_SIDE = ("--server-side", "--field-manager=argocd-controller")
-
-
-@pytest.fixture(scope="module")
-def applied(prepared: Cluster) -> Cluster:
-    """With the chart, as Argo CD applies it."""
-    apply_twice(prepared, *SERVER_SIDE)
-    return prepared
-
-
-def apply_twice(cluster: Cluster, *ways: str) -> None:
-    """CRDs get their conditions after the first, which is a write, but none of ours."""
-    manifest = text(HOST)
-    for _ in range(2):
-        cluster.run("apply", *ways, "-f", "-", stdin=manifest)
-        cluster.run("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-
-
 def test_a_further_server_side_apply_changes_nothing(applied: Cluster) -> None:
     stays_the_same(applied, *SERVER_SIDE)
 
@@ -93,7 +78,7 @@ def test_a_further_client_side_apply_changes_nothing(bare: Cluster) -> None:
 
 
 def stays_the_same(cluster: Cluster, *ways: str) -> None:
-    manifest = text(HOST)
+    manifest = text()
     assert cluster.run("diff", *ways, "-f", "-", stdin=manifest) == ""
     first = versions(cluster, *ways, manifest=manifest)
     assert versions(cluster, *ways, manifest=manifest) == first

@@ -107,7 +107,7 @@ def test_only_the_agent_has_privileges_and_only_the_listed_ones(defaults: list[J
         "capabilities": {"drop": ["ALL"]},
     }
     context = agent["containers"][0]["securityContext"]
-    assert context["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "BPF", "PERFMON", "SYS_ADMIN"]}
+    assert context["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN", "SYS_ADMIN"]}
     assert context["readOnlyRootFilesystem"]
     assert "privileged" not in context
     assert not {"hostPID", "hostIPC"} & agent.keys()
