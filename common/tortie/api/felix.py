@@ -67,6 +67,10 @@ class FelixConfiguration(Object):
     spec: FelixConfigurationSpec = FelixConfigurationSpec()
 
 
+FIELDS = msgspec.structs.fields(FelixConfigurationSpec)
+"""Found out once: it takes longer than everything else here."""
+
+
 def resolve(
     configs: Iterable[FelixConfiguration], node_name: str, node_labels: Mapping[str, str]
 ) -> tuple[Settings, list[str]]:
@@ -78,7 +82,7 @@ def resolve(
     """
     sources, warnings = _sources(configs, node_name, node_labels)
     settings: dict[str, Any] = {}
-    for info in msgspec.structs.fields(FelixConfigurationSpec):
+    for info in FIELDS:
         if info.name not in READERS:
             continue
         setting, read = READERS[info.name]
