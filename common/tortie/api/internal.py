@@ -78,7 +78,7 @@ class NodePeerSpec(Stamp):
     """What all other nodes must know of one node."""
 
     uid: str = ""
-    """UID of the Node object: a Node of the same name made anew starts from nothing."""
+    """UID of the Node object."""
     addresses: tuple[str, ...] = ()
     """Node InternalIPs, IPv4 first."""
     blocks: tuple[str, ...] = ()

@@ -122,14 +122,23 @@ class Operator:
         return max((obj.spec.epoch for kind in kinds for obj in self.world.shelves[kind]), default=0)
 
     async def _term(self, epoch: int) -> None:
-        await self.informers.adopt()
+        await self._adopt()
         publisher = Publisher(self._client, self.world, epoch, lambda: self.informers.steady)
         publisher.adopt()
         self._publisher = self.collector.publisher = publisher
         async with asyncio.TaskGroup() as group:
             group.create_task(publisher.run())
-            group.create_task(publisher.blocks.run_mirror())
             group.create_task(self._defaults())
+
+    async def _adopt(self) -> None:
+        while True:
+            try:
+                await self.rare.adopt()
+                await self.informers.adopt()
+                return
+            except ApiError as error:
+                log.warning("what is published cannot be listed", extra={"error": str(error)})
+                await asyncio.sleep(1.0)
 
     async def _defaults(self) -> None:
         while True:

@@ -38,7 +38,7 @@ class OperatorCollector(Collector):
         objects = GaugeMetricFamily("tortie_operator_objects", "Objects known", labels=["kind"])
         for kind, shelf in self._world.shelves.items():
             objects.add_metric([kind], len(shelf))
-        arrived = self.publisher.peers.arrived if self.publisher else {}
+        arrived = self.publisher.admission.arrived if self.publisher else {}
         waits = [since for pods in arrived.values() for since in pods.values()]
         waiting = GaugeMetricFamily("tortie_operator_pods_waiting", "Scheduled pods without an entry")
         waiting.add_metric([], len(waits))

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
 
+from tortie.api.calico import BlockAffinity, IPPool
 from tortie.api.internal import NodePeer, NodePeerSpec
-from tortie.api.kubernetes import Namespace, Pod
+from tortie.api.kubernetes import Namespace, Node, NodeAddress, NodeStatus, Pod
+from tortie.api.meta import Metadata
 from tortie.kube.client import ApiError
 from tortie.kube.resources import NODE_PEERS
+from tortie.operator.admission import Admission
 from tortie.operator.blocks import Blocks
 from tortie.operator.compile import peers
+from tortie.operator.holdings import Holdings
 from tortie.operator.ipam.assignment import Assigner, Assignment, Ground
 from tortie.operator.ipam.candidates import BLOCKS_PER_HOST
+from tortie.operator.ipam.pools import within
+from tortie.operator.orders import addresses
+from tortie.operator.presence import Presence
 from tortie.operator.status import Reports
 from tortie.operator.world import Dirty, World
 from tortie.operator.writer import Writer, meta, unstamped
 
 log = logging.getLogger(__name__)
 
-HELD_BACK = 0.05
-"""Seconds that a pod's first entry waits after its event: a policy created before the pod gets ahead of it (rule 9)."""
-LOOK_AGAIN = 2.0
-"""Seconds after which a node whose pods got no address is looked at again: others may have given some back."""
+COOLER = 2.0
+"""Seconds after which a node that lacks something is looked at again where addresses cool down."""
 EVERY = 0.1
 """Seconds between two writes of one NodePeer."""
 CLAIM_AGAIN = 0.5
@@ -37,18 +43,21 @@ class Peers:
         world: World,
         writer: Writer,
         blocks: Blocks,
+        holdings: Holdings,
+        presence: Presence,
+        admission: Admission,
         reports: Reports,
-        steady: Callable[[], bool],
         keys: Callable[[], frozenset[str]],
         later: Callable[[Dirty, float], None],
     ) -> None:
-        """`steady`: whether all watches that policies come from are open and synced. `keys`: label keys to carry that
-        are left out by default. `later(dirty, at)`: look again."""
+        """`keys`: label keys to carry that are left out by default. `later(dirty, at)`: look again."""
         self._world = world
         self._writer = writer
         self._blocks = blocks
+        self._holdings = holdings
+        self._presence = presence
+        self._admission = admission
         self._reports = reports
-        self._steady = steady
         self._keys = keys
         self._later = later
         self._written: dict[str, float] = {}
@@ -56,8 +65,16 @@ class Peers:
         """Label keys, left out by default, that each published NodePeer has where its pods have them."""
         self._claims: dict[tuple[str, str], asyncio.Task[None]] = {}
         """(node, pool) → its claim in progress."""
-        self.arrived: dict[str, dict[str, float]] = {}
-        """By node: UID of each pod that is scheduled and has no entry yet → since when (monotonic seconds)."""
+        self._exhausted: dict[str, tuple[str, tuple[str, ...]]] = {}
+        """Name of a pool that had no free block → its CIDR, and what was reserved then."""
+        self._lacking: set[str] = set()
+        """Nodes that could not be given all that they need, or that is kept ahead of need."""
+        self._rooms = 0
+        """How often a block has become free."""
+
+    @property
+    def claiming(self) -> bool:
+        return bool(self._claims)
 
     def close(self) -> None:
         for task in self._claims.values():
@@ -69,98 +86,125 @@ class Peers:
 
     async def publish(self, name: str) -> None:
         """Bring a node's NodePeer up to the world. Raises ApiError."""
-        node, published = self._world.nodes.get(name), self._world.peers.get(name)
-        if node is None:
-            if published is not None:
-                await self._writer.delete(NODE_PEERS, published)
-            self.arrived.pop(name, None)
-            self._carrying.pop(name, None)
-            return
-        now = time.monotonic()
-        if (soonest := self._written.get(name, 0.0) + EVERY) > now:
+        self._admission.note(name)
+        if (soonest := self._written.get(name, 0.0) + EVERY) > time.monotonic():
             self._later(Dirty("peer", name), soonest)
             return
-        previous = NodePeerSpec()
-        if published is not None and published.spec.uid == node.metadata.uid:
-            previous = published.spec
-        pods = self._admitted(name, previous, now)
-        assigned = self._assigned(name, node.metadata.labels, previous, pods, now)
+        exists = await self._presence.node(name)
+        await self._presence.pods(name)
+        # From here to the write nothing is awaited: it is computed, stamped and sent from one picture of the world.
+        published = self._world.peers.get(name)
+        if published is not None:
+            self._writer.check(published.spec)
+        node = self._world.nodes.get(name) or ghost(name, published)
+        previous = published.spec if published is not None else NodePeerSpec()
+        living = {endpoint.uid for endpoint in previous.endpoints}
+        living |= self._admission.admitted(name) if exists else set()
+        pods = [pod for pod in self._world.pods_of(name) if pod.metadata.uid in living]
+        assigned = Assigner(self._ground(node, previous, pods, exists)).run(pods)
+        left = {a.spec.cidr: a for a in self._world.affinities_of(name) if a.spec.cidr in assigned.leaving}
         keys = self._keys()
-        spec = peers.peer(node, pods, assigned, self._world.owned(name), keys)
+        spec = peers.peer(node, pods, assigned, self._named(name, previous, assigned), keys)
+        if exists or spec.endpoints or spec.blocks or self._world.affinities_of(name) or self._world.blocks_of(name):
+            await self._write(name, published, spec, left)
+            self._carrying[name] = keys
+        elif published is not None:
+            await self._writer.delete(NODE_PEERS, published)
+            self._written.pop(name, None)
+            self._carrying.pop(name, None)
+        for pool in assigned.wants.values():
+            self._claim(name, pool)
+        (self._lacking.add if assigned.lacking else self._lacking.discard)(name)
+        if assigned.lacking and self._world.ipam.ip_cooldown_seconds:
+            self._later(Dirty("peer", name), time.monotonic() + COOLER)
+
+    async def room(self, _: str) -> None:
+        """A block may have become free: whoever lacks one is looked at again."""
+        self._rooms += 1
+        self._exhausted.clear()
+        for name in self._lacking:
+            self._later(Dirty("peer", name), 0.0)
+
+    async def _write(
+        self, name: str, published: NodePeer | None, spec: NodePeerSpec, left: dict[str, BlockAffinity]
+    ) -> None:
+        """If it says something new, or if a leader before us might still be about to write what we count on not being
+        there: an agent confirms that it does not use a block by what its NodePeer says."""
         fence = (
-            bool(self._world.releasing(name)) and published is not None and published.spec.epoch != self._writer.epoch
+            published is not None and published.spec.epoch != self._writer.epoch and bool(self._world.releasing(name))
         )
-        if published is None or unstamped(published.spec) != spec or fence:
-            self._written[name] = now
-            peer = NodePeer(metadata=meta(name, published), spec=self._writer.stamped(spec))
-            await self._writer.write(NODE_PEERS, published, peer)
-            await self._reports.unserved(spec, previous)
-        self._carrying[name] = keys
-        waiting = self.arrived.get(name, {})
-        for endpoint in spec.endpoints:
-            waiting.pop(endpoint.uid, None)
-        if any(endpoint.error for endpoint in spec.endpoints):
-            self._later(Dirty("peer", name), now + LOOK_AGAIN)
+        if published is not None and unstamped(published.spec) == spec and not fence:
+            return
+        previous = published.spec if published is not None else NodePeerSpec()
+        self._written[name] = time.monotonic()
+        peer = NodePeer(metadata=meta(name, published), spec=self._writer.stamped(spec))
+        try:
+            with self._holdings.sending(name):
+                written = await self._writer.write(NODE_PEERS, published, peer)
+                self._holdings.written(name, written.metadata.version, left)
+        finally:
+            self._later(Dirty("blocks", name), 0.0)  # nothing was done about them meanwhile
+        self._admission.note(name)
+        if addresses(published) - addresses(written) or previous.blocks != spec.blocks:
+            self._later(Dirty("peer", name), self._written[name] + EVERY)  # a block that is left empty may go, too
+        self._reports.unserved(spec, previous)
 
-    def _admitted(self, name: str, previous: NodePeerSpec, now: float) -> list[Pod]:
-        """Pods that may have an entry: those that have one, and those that have been held back long enough."""
-        known = {endpoint.uid for endpoint in previous.endpoints}
-        pods = self._world.pods_of(name)
-        before = self.arrived.get(name, {})
-        waiting = {uid: before.get(uid, now) for pod in pods if (uid := pod.metadata.uid) not in known}
-        self.arrived[name] = waiting
-        steady = self._steady()
-        admitted = []
-        for pod in pods:
-            since = waiting.get(pod.metadata.uid)
-            if since is None or (
-                steady and now >= since + HELD_BACK and pod.metadata.namespace in self._world.namespaces
-            ):
-                admitted.append(pod)
-            else:
-                self._later(Dirty("peer", name), since + HELD_BACK if now < since + HELD_BACK else now + HELD_BACK)
-        return admitted
+    def _named(self, name: str, previous: NodePeerSpec, assigned: Assignment) -> set[str]:
+        """Blocks that the NodePeer is to name. One that is used stays, and with it its route, whatever became of its
+        affinity."""
+        blocks = {*previous.blocks, *self._holdings.usable(name)} - {*assigned.leaving}
+        given = {*itertools.chain(*assigned.addresses.values()), assigned.tunnels.vxlan4, assigned.tunnels.vxlan6}
+        lost = blocks & {*self._world.releasing(name)}
+        return blocks - {block for block in lost if not any(within(address, block) for address in given - {""})}
 
-    def _assigned(
-        self, name: str, labels: dict[str, str], previous: NodePeerSpec, pods: list[Pod], now: float
-    ) -> Assignment:
-        ipam = self._world.ipam
-        ground = Ground(
-            node_labels=labels,
-            pools=list(self._world.pools),
-            blocks=self._blocks.of(name),
+    def _ground(self, node: Node, previous: NodePeerSpec, pods: list[Pod], exists: bool) -> Ground:
+        """No pool gives anything to a Node that is gone."""
+        name, ipam, reserved = node.metadata.name, self._world.ipam, self._world.reserved
+        return Ground(
+            node_labels=node.metadata.labels,
+            pools=self._world.giving_pools if exists else (),
+            blocks=self._blocks.usable(name),
             previous=previous,
             namespaces={ns.metadata.name: ns.metadata.labels for ns in self._namespaces(pods)},
-            exhausted=self._blocks.exhausted,
-            reserved=self._world.reserved,
+            exhausted=frozenset(
+                pool.metadata.name
+                for pool in self._world.pools
+                if self._exhausted.get(pool.metadata.name) == (pool.spec.cidr, reserved)
+            ),
+            reserved=reserved,
             most_blocks=ipam.max_blocks_per_host or BLOCKS_PER_HOST,
             claiming=ipam.auto_allocate_blocks,
-            idle_since=now - ipam.ip_cooldown_seconds,
+            idle_since=time.monotonic() - ipam.ip_cooldown_seconds,
         )
-        assigned = Assigner(ground).run(pods)
-        for pool in assigned.wants.values():
-            self._claim(name, pool.metadata.name)
-        return assigned
 
     def _namespaces(self, pods: Iterable[Pod]) -> Iterable[Namespace]:
         found = (self._world.namespaces.get(name) for name in {pod.metadata.namespace for pod in pods})
         return (namespace for namespace in found if namespace is not None)
 
-    def _claim(self, node: str, pool: str) -> None:
+    def _claim(self, node: str, pool: IPPool) -> None:
         """One claim at a time of a node in a pool, beside the turns: no other node waits for it."""
-        if (node, pool) in self._claims:
+        name = pool.metadata.name
+        if (node, name) in self._claims:
             return
 
         async def claim() -> None:
-            found = self._world.pools.get(pool)
+            rooms, reserved = self._rooms, self._world.reserved
             try:
-                if found is not None:
-                    await self._blocks.claim(node, found)
+                if not await self._blocks.claim(node, pool) and rooms == self._rooms:
+                    log.warning("pool has no free block", extra={"pool": name, "cidr": pool.spec.cidr, "node": node})
+                    self._exhausted[name] = pool.spec.cidr, reserved
             except ApiError as error:
-                log.warning("claim failed", extra={"node": node, "pool": pool, "error": str(error)})
+                log.warning("claim failed", extra={"node": node, "pool": name, "error": str(error)})
                 await asyncio.sleep(CLAIM_AGAIN)
             finally:
-                del self._claims[node, pool]
+                del self._claims[node, name]
                 self._later(Dirty("peer", node), 0.0)
 
-        self._claims[node, pool] = asyncio.create_task(claim())
+        self._claims[node, name] = asyncio.create_task(claim())
+
+
+def ghost(name: str, published: NodePeer | None) -> Node:
+    """A Node that is gone, as far as its NodePeer remembers it: what is on it stays until its pods are gone, too."""
+    spec = published.spec if published is not None else NodePeerSpec()
+    addresses = tuple(NodeAddress(type="InternalIP", address=address) for address in spec.addresses)
+    return Node(metadata=Metadata(name=name, uid=spec.uid), status=NodeStatus(addresses=addresses))

@@ -76,8 +76,12 @@ class Policies:
         """Bring a CompiledPolicy up to what `look` found. Raises ApiError."""
         name, wanted = policies.name_of(key), self._wanted.get(key)
         published = self._world.policies.get(name)
+        if published is not None:
+            self._writer.check(published.spec)
         if wanted is None:
-            if published is not None and not self._world.spoken_of(key):
+            if published is not None and self._writer.speaking_of(key):
+                self._later(Dirty("policy", key), time.monotonic() + AGAIN)
+            elif published is not None and not self._world.spoken_of(key):
                 await self._writer.delete(COMPILED_POLICIES, published)
             return
         if wanted.provisional and published is not None and published.spec.source.uid == wanted.spec.source.uid:
@@ -96,6 +100,8 @@ class Policies:
     async def publish_tier(self, name: str) -> None:
         """Raises ApiError."""
         user, published = self._world.tiers.get(name), self._world.compiled_tiers.get(name)
+        if published is not None:
+            self._writer.check(published.spec)
         if user is None:
             if published is not None:
                 await self._writer.delete(COMPILED_TIERS, published)
@@ -110,6 +116,8 @@ class Policies:
         named = self._services[key] > 0 or self._world.spoken_of(key)
         wanted = networksets.compiled(self._world, key, named)
         published = self._world.compiled_of(key)
+        for compiled in published.values():
+            self._writer.check(compiled.spec)
         for name, spec in wanted.items():
             before = published.get(name)
             if before is None or unstamped(before.spec) != spec:

@@ -17,14 +17,19 @@ T = TypeVar("T", bound=Versioned)
 
 
 class Shelf(Generic[T]):
-    """Fed by a watch, and by the answers to our own writes, which are ahead of it.
+    """Fed by a watch, and by the answers to our own reads and writes, which come in any order with it.
 
-    What a write removed must not come back when the watch tells of an older version: its last version is remembered
-    until the watch tells of the deletion, too.
+    What is known to be gone must not come back with older news: a watch tells everything in order, so that an object
+    unknown at a version that the watch has passed is gone; what a write removed ahead of the watch is remembered
+    until the watch tells of it, too.
     """
 
     def __init__(self) -> None:
+        self.newest = 0
+        """Highest version of an object that was ever here."""
         self._objects: dict[str, T] = {}
+        self._told = 0
+        """Up to which version the watch (or a list) has told everything."""
         self._removed: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -42,14 +47,18 @@ class Shelf(Generic[T]):
     def keys(self) -> set[str]:
         return set(self._objects)
 
-    def put(self, obj: T) -> bool:
-        """True if this is news."""
+    def put(self, obj: T, *, told: bool = False) -> bool:
+        """True if this is news. `told`: a watch says so."""
         key, version = obj.metadata.key, obj.metadata.version
         known = self._objects.get(key)
-        if version <= self._removed.get(key, -1) or (known is not None and version <= known.metadata.version):
+        seen = known.metadata.version if known is not None else max(self._told, self._removed.get(key, 0))
+        if told:
+            self._told = max(self._told, version)
+        if version <= seen:
             return False
         self._removed.pop(key, None)
         self._objects[key] = obj
+        self.newest = max(self.newest, version)
         return True
 
     def remove(self, key: str) -> None:
@@ -60,7 +69,9 @@ class Shelf(Generic[T]):
 
     def gone(self, key: str, version: int) -> bool:
         """The watch tells of a deletion. True if this is news: the object is not a newer one of that name."""
-        self._removed.pop(key, None)
+        self._told = max(self._told, version)
+        if self._removed.get(key, 0) < version:
+            self._removed.pop(key, None)
         known = self._objects.get(key)
         if known is None or known.metadata.version > version:
             return False
@@ -70,8 +81,7 @@ class Shelf(Generic[T]):
     def replace(self, objects: Mapping[str, T], version: int) -> set[str]:
         """A complete list, as of `version`. Returns the keys that changed."""
         changed = {key for key, obj in objects.items() if self.put(obj)}
-        for key in self.keys() - objects.keys():
-            if self.gone(key, version):
-                changed.add(key)
-        self._removed = {key: last for key, last in self._removed.items() if last > version}
+        changed |= {key for key in self.keys() - objects.keys() if self.gone(key, version)}
+        self._told = max(self._told, version)
+        self._removed = {key: last for key, last in self._removed.items() if last > self._told}
         return changed

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from tortie.api.internal import NodePeerSpec, NodeState
-from tortie.api.kubernetes import Node
+from tortie.api.kubernetes import Node, Pod
 from tortie.kube.client import Client, NotFound
 from tortie.kube.resources import NODE
 from tortie.operator import events
@@ -25,6 +26,7 @@ class Reports:
         self._client = client
         self._world = world
         self._warned: set[str] = set()
+        self._events: asyncio.Queue[tuple[Pod, str]] = asyncio.Queue()
 
     async def tell(self, name: str) -> None:
         """Condition NetworkUnavailable of a Node; the scheduler avoids Nodes where it is True. Raises ApiError."""
@@ -52,9 +54,11 @@ class Reports:
             )
         except NotFound:
             return
-        self._world.put("nodes", patched)
+        current = self._world.nodes.get(name)
+        if current is not None and current.metadata.uid == patched.metadata.uid:
+            self._world.put("nodes", patched)
 
-    async def unserved(self, spec: NodePeerSpec, before: NodePeerSpec) -> None:
+    def unserved(self, spec: NodePeerSpec, before: NodePeerSpec) -> None:
         """An Event for each pod that is refused an address for a reason not told yet."""
         told = {endpoint.uid: endpoint.error for endpoint in before.endpoints}
         for endpoint in spec.endpoints:
@@ -62,7 +66,13 @@ class Reports:
                 log.warning("pod gets no address", extra={"pod": endpoint.name, "error": endpoint.error})
                 pod = self._world.pods.get(endpoint.name)
                 if pod is not None:
-                    await events.warn(self._client, pod, "FailedAddressAssignment", endpoint.error)
+                    self._events.put_nowait((pod, endpoint.error))
+
+    async def run(self) -> None:
+        """Write Events, for ever: nothing waits for them."""
+        while True:
+            pod, message = await self._events.get()
+            await events.warn(self._client, pod, "FailedAddressAssignment", message)
 
     def warn(self, warnings: Iterable[str]) -> None:
         """What of the FelixConfigurations was passed over, once each."""

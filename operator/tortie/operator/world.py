@@ -18,18 +18,19 @@ from tortie.api.calico import (
 from tortie.api.compiled import CompiledNetworkSet, CompiledPolicy, CompiledTier
 from tortie.api.endpoints import HostEndpoint
 from tortie.api.felix import FelixConfiguration
-from tortie.api.internal import NodePeer, NodeState, PolicyStatus
+from tortie.api.internal import Endpoint, NodePeer, NodeState, PolicyStatus
 from tortie.api.kubernetes import Namespace, Node, Pod, ServiceAccount
 from tortie.api.services import EndpointSlice
 from tortie.operator.compile.naming import keys_named, services_named
 from tortie.operator.compile.peers import networked
+from tortie.operator.ipam.pools import merged, overlapped
 from tortie.operator.keys import compiled_source, service_of, source_key
 from tortie.operator.shelf import Shelf
 
-Output = Literal["set", "tier", "policy", "status", "peer", "state", "blocks", "report"]
+Output = Literal["set", "tier", "policy", "status", "peer", "state", "blocks", "report", "room"]
 """`policy`, `status` and `set`: a CompiledPolicy, PolicyStatus or CompiledNetworkSet, by `source_key`. `tier`: a
 CompiledTier, by name. By node: `peer` and `state` are its NodePeer and NodeState, `blocks` what it claims and gives
-back, `report` what its agent says."""
+back, `report` what its agent says. `room`: a block is free again."""
 
 
 class Dirty(NamedTuple):
@@ -78,7 +79,7 @@ KINDS: dict[str, type[Any]] = {
 
 
 class World:
-    """One shelf a kind, and pods by node."""
+    """One shelf a kind, and indexes over them."""
 
     def __init__(self) -> None:
         self.shelves: dict[str, Shelf[Any]] = {kind: Shelf() for kind in KINDS}
@@ -103,21 +104,29 @@ class World:
         self.policy_gone: dict[str, int] = {}
         """Name of a CompiledPolicy → resourceVersion of its deletion, for as long as someone has to wait for it."""
         self._pods_of: dict[str, dict[str, Pod]] = {}
+        self._pods_in: dict[str, dict[str, Pod]] = {}
         self._affinities_of: dict[str, dict[str, BlockAffinity]] = {}
+        self._blocks_of: dict[str, dict[str, IPAMBlock]] = {}
         self._slices_of: dict[str, dict[str, EndpointSlice]] = {}
         self._compiled_of: dict[str, dict[str, CompiledNetworkSet]] = {}
         self._references: Counter[str] = Counter()
         """How many published NodePeers speak of a profile, and published policies of a service, by source key."""
         self._keys: Counter[str] = Counter()
         """How many published policies name a label key that NodePeers leave out by default."""
+        self.overlapped: dict[str, str] = {}
+        """Name of each IPPool that overlaps an older one → the older one's."""
+        self.reserved: tuple[str, ...] = ()
+        """Reserved networks, merged: a block is reserved as a whole if and only if it lies in one of them."""
+        self._departed: dict[str, set[str]] = {}
+        """By node: UIDs of pods that were seen and are gone, for as long as its NodePeer may have entries of them."""
 
     # --- news -----------------------------------------------------------------------------------------------------
 
-    def put(self, kind: str, obj: Any) -> set[Dirty]:
-        """A version of an object; returns what it touches, nothing if it is no news."""
+    def put(self, kind: str, obj: Any, *, told: bool = False) -> set[Dirty]:
+        """A version of an object; returns what it touches, nothing if it is no news. `told`: a watch says so."""
         shelf = self.shelves[kind]
         before = shelf.get(obj.metadata.key)
-        return self._changed(kind, before, obj) if shelf.put(obj) else set()
+        return self._changed(kind, before, obj) if shelf.put(obj, told=told) else set()
 
     def gone(self, kind: str, key: str, version: int) -> set[Dirty]:
         """An object is deleted, says a watch."""
@@ -128,7 +137,7 @@ class World:
         return self._changed(kind, before, None) if shelf.gone(key, version) else set()
 
     def remove(self, kind: str, key: str) -> set[Dirty]:
-        """An object is deleted, by ourselves."""
+        """An object is deleted: by ourselves, or so the API server says when asked for it."""
         shelf = self.shelves[kind]
         before = shelf.get(key)
         shelf.remove(key)
@@ -149,8 +158,17 @@ class World:
         match kind:
             case "pods":
                 reindex(self._pods_of, before, after, lambda pod: pod.spec.node_name)
+                reindex(self._pods_in, before, after, lambda pod: pod.metadata.namespace)
+                if before is not None and (after is None or after.metadata.uid != before.metadata.uid):
+                    self.depart(before.spec.node_name, before.metadata.uid)
             case "blockaffinities":
                 reindex(self._affinities_of, before, after, lambda affinity: affinity.spec.node)
+            case "ipamblocks":
+                reindex(self._blocks_of, before, after, block_owner)
+            case "ippools":
+                self.overlapped = overlapped(self.pools)
+            case "ipreservations":
+                self.reserved = merged(cidr for each in self.reservations for cidr in each.spec.reserved_cidrs)
             case "endpointslices":
                 reindex(self._slices_of, before, after, service_of)
             case "compilednetworksets":
@@ -160,8 +178,9 @@ class World:
                     count(self._references, services_named(policy.spec) if policy else (), sign)
                     count(self._keys, keys_named(policy.spec) if policy else (), sign)
             case "nodepeers":
-                self._references.subtract(profiles(before))
-                self._references.update(profiles(after))
+                count(self._references, profiles(before), -1)
+                count(self._references, profiles(after), +1)
+                self._forget_departed(after if after is not None else before, after)
         return set(self._touched(kind, before, after))
 
     def _touched(self, kind: str, before: Any, after: Any) -> Iterator[Dirty]:
@@ -172,14 +191,12 @@ class World:
                 yield from (Dirty("peer", pod.spec.node_name) for pod in present if pod.spec.node_name)
             case "nodes" if node_facts(before) != node_facts(after):
                 yield from (Dirty("peer", name), Dirty("state", name), Dirty("blocks", name), Dirty("report", name))
-            case "nodes" if heard_of(before) != heard_of(after):
+            case "nodes" if conditions(before) != conditions(after):
                 yield Dirty("report", name)
             case "namespaces":
                 yield Dirty("policy", source_key("kns", name))
-                if (before is None) != (after is None) or any(pool.spec.namespace_selector for pool in self.pools):
-                    # Pods wait for their namespace to be known, and for a pool that serves it.
-                    nodes = {pod.spec.node_name for pod in self.pods if pod.metadata.namespace == name}
-                    yield from (Dirty("peer", node) for node in nodes - {""})
+                if any(pool.spec.namespace_selector for pool in self.pools):
+                    yield from (Dirty("peer", node) for node in self._nodes_of(name))
             case "serviceaccounts":
                 yield Dirty("policy", source_key("ksa", name, present[0].metadata.namespace))
             case "ippools" | "ipreservations" | "ipamconfigurations" if pool_facts(before) != pool_facts(after):
@@ -191,11 +208,15 @@ class World:
             case "blockaffinities":
                 nodes = {affinity.spec.node for affinity in present}
                 yield from (Dirty(output, node) for node in nodes for output in OUTPUTS_OF_BLOCKS)
+                if after is None:
+                    yield Dirty("room", "")
             case "ipamblocks":
                 owners = {block_owner(block) for block in present} - {""}
                 yield from (Dirty(output, owner) for owner in owners for output in OUTPUTS_OF_BLOCKS)
             case "nodepeers":
                 yield from (Dirty("peer", name), Dirty("blocks", name))
+                if self.releasing(name):
+                    yield Dirty("state", name)
                 yield from (Dirty("policy", key) for key in profiles(before) - profiles(after))
             case "nodestates":
                 yield from (Dirty("state", name), Dirty("report", name), Dirty("blocks", name))
@@ -210,7 +231,10 @@ class World:
             case "ns" | "gns":
                 yield Dirty("set", source_key(kind, name, present[0].metadata.namespace))
             case "compiledpolicies":
+                source = present[0].spec.source
                 yield Dirty("policy", compiled_source(present[0]))
+                if before is None and source.kind in ("kns", "ksa"):  # pods wait for their profiles
+                    yield from (Dirty("peer", node) for node in self._nodes_of(source.namespace or source.name))
                 if before is not None:
                     yield from (Dirty("set", service) for service in services_named(before.spec))
                     if keys_named(before.spec):
@@ -222,12 +246,37 @@ class World:
             case _ if kind in POLICIES and meaning(before) != meaning(after):
                 yield Dirty("policy", source_key(kind, name, present[0].metadata.namespace))
 
+    def _nodes_of(self, namespace: str) -> set[str]:
+        """Nodes with pods of a namespace."""
+        return {pod.spec.node_name for pod in self._pods_in.get(namespace, {}).values()} - {""}
+
+    def depart(self, node: str, uid: str) -> None:
+        """A pod is known to be gone: its entry, if it has one, may go."""
+        if node:
+            self._departed.setdefault(node, set()).add(uid)
+
+    def _forget_departed(self, peer: NodePeer, after: NodePeer | None) -> None:
+        departed = self._departed.pop(peer.metadata.name, set())
+        departed &= {endpoint.uid for endpoint in after.spec.endpoints} if after is not None else set()
+        if departed:
+            self._departed[peer.metadata.name] = departed
+
     # --- views ----------------------------------------------------------------------------------------------------
 
     def pods_of(self, node: str) -> list[Pod]:
         """Workload endpoints on a node, the oldest first."""
         pods = [pod for pod in self._pods_of.get(node, {}).values() if networked(pod)]
         return sorted(pods, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.key))
+
+    def unaccounted(self, node: str) -> list[Endpoint]:
+        """Entries of a node's NodePeer whose pods were never seen: news of them is on its way, or was missed."""
+        peer, departed = self.peers.get(node), self._departed.get(node, ())
+        return [
+            endpoint
+            for endpoint in (peer.spec.endpoints if peer else ())
+            if endpoint.uid not in departed
+            and ((pod := self.pods.get(endpoint.name)) is None or pod.metadata.uid != endpoint.uid)
+        ]
 
     def slices_of(self, service: str) -> list[EndpointSlice]:
         """EndpointSlices of a service, by its source key."""
@@ -238,12 +287,14 @@ class World:
         return dict(self._compiled_of.get(key, {}))
 
     def affinities_of(self, node: str) -> list[BlockAffinity]:
+        """Calico's own for load balancers (`type: virtual`) are not a node's."""
         found = self._affinities_of.get(node, {}).values()
-        return sorted((a for a in found if not a.spec.deleted), key=lambda affinity: affinity.spec.cidr)
+        ours = (a for a in found if not a.spec.deleted and a.spec.type in ("host", ""))
+        return sorted(ours, key=lambda affinity: affinity.spec.cidr)
 
-    def owned(self, node: str) -> list[str]:
-        """CIDRs of the blocks that are a node's: claimed to the end, and not on their way back."""
-        return [a.spec.cidr for a in self.affinities_of(node) if a.spec.state == "confirmed"]
+    def blocks_of(self, node: str) -> list[IPAMBlock]:
+        """Blocks whose objects name the node as their owner."""
+        return sorted(self._blocks_of.get(node, {}).values(), key=lambda block: block.spec.cidr)
 
     def releasing(self, node: str) -> list[str]:
         """CIDRs of the blocks that a node gives back."""
@@ -265,8 +316,9 @@ class World:
         return configured.spec if configured else IPAMConfigurationSpec()
 
     @property
-    def reserved(self) -> tuple[str, ...]:
-        return tuple(cidr for reservation in self.reservations for cidr in reservation.spec.reserved_cidrs)
+    def giving_pools(self) -> list[IPPool]:
+        """Pools but for those that overlap others."""
+        return [pool for pool in self.pools if pool.metadata.name not in self.overlapped]
 
 
 def meaning(policy: Any) -> object:
@@ -306,6 +358,14 @@ def heard_of(node: Node | None) -> bool:
     """Whether a node's kubelet is heard of: an agent on a node that is cut off reports nothing either."""
     conditions = node.status.conditions if node is not None else ()
     return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+
+
+def conditions(node: Node | None) -> object:
+    """What of a Node's conditions anything depends on: whether it is heard of, and what it says of its network, which
+    is ours to say."""
+    told = node.status.conditions if node is not None else ()
+    network = [(c.status, c.reason, c.message) for c in told if c.type == "NetworkUnavailable"]
+    return heard_of(node), network
 
 
 def pool_facts(obj: IPPool | IPReservation | IPAMConfiguration | None) -> object:

@@ -13,7 +13,7 @@ from tortie.api.internal import NodePeer, NodeState
 from tortie.api.meta import Metadata
 from tortie.kube.client import AlreadyExists, ApiError, Client, Conflict, NotFound, Resource
 from tortie.operator.pace import Pace
-from tortie.operator.world import Dirty, World
+from tortie.operator.world import Dirty, World, profiles
 
 WRITES = Counter("tortie_operator_writes", "Objects written, by plural and verb", ["kind", "verb"])
 
@@ -23,6 +23,7 @@ S = TypeVar("S", bound=Stamp)
 
 
 PEERS = "nodepeers"
+STAMPED_BY_US = (*STAMPED, PEERS, "nodestates")
 
 
 class Superseded(Exception):
@@ -38,36 +39,42 @@ class Writer:
         self.epoch = epoch
         self._touched = touched
         self._pace = Pace()
-        self.marks = dict.fromkeys((*STAMPED, PEERS), 0)
-        """Plural → highest resourceVersion that the API server acknowledged."""
-        self.recorded: Callable[[NodePeer | None, NodePeer | None], None] = lambda before, after: None
-        """Called for every version of a NodePeer that is there now, with the one before it."""
+        self._sending: dict[str, NodePeer] = {}
+        """NodePeers on their way, by name."""
 
     def adopt(self) -> None:
-        """Begin the term with what is published. Raises Superseded."""
-        for kind in self.marks:
-            for obj in self._world.shelves[kind]:
-                self._mark(kind, obj.metadata.version)
-        for kind in (*self.marks, "nodestates"):
-            for obj in self._world.shelves[kind]:
-                self.check(obj.spec)
+        """Begin the term with what is published. Raises Superseded: nothing of this term can have been written yet."""
+        for obj in (obj for kind in STAMPED_BY_US for obj in self._world.shelves[kind]):
+            if obj.spec.epoch >= self.epoch:
+                raise Superseded(f"an object of epoch {obj.spec.epoch} was met at the beginning of epoch {self.epoch}")
 
     def check(self, stamp: Stamp) -> None:
+        """Of every object that we are about to change. Raises Superseded."""
         if stamp.epoch > self.epoch:
             raise Superseded(f"an object of epoch {stamp.epoch} was met in epoch {self.epoch}")
 
-    def _mark(self, kind: str, version: int) -> None:
-        if kind in self.marks:
-            self.marks[kind] = max(self.marks[kind], version)
-
     def stamped(self, spec: S, *, after_peers: bool = False) -> S:
-        """`after_peers`: its reader must have seen the NodePeers, too."""
+        """With the marks of what is known to be there: what was acknowledged, also by a read after an answer was lost,
+        and what a watch told of. `after_peers`: its reader must have seen the NodePeers, too."""
         kinds = (*STAMPED, PEERS) if after_peers else STAMPED
-        after = {kind: mark for kind in kinds if (mark := self.marks[kind])}
+        after = {kind: mark for kind in kinds if (mark := self._world.shelves[kind].newest)}
         return msgspec.structs.replace(spec, epoch=self.epoch, after=after)
 
     async def write(self, resource: Resource, published: T | None, obj: T) -> T:
         """Create or replace; what was acknowledged is in the world. Conflict: what is there is in the world."""
+        if isinstance(obj, NodePeer):
+            self._sending[obj.metadata.name] = obj
+        try:
+            return await self._write(resource, published, obj)
+        finally:
+            if isinstance(obj, NodePeer):
+                del self._sending[obj.metadata.name]
+
+    def speaking_of(self, key: str) -> bool:
+        """Whether a NodePeer on its way speaks of the profile (rule 6)."""
+        return any(key in profiles(peer) for peer in self._sending.values())
+
+    async def _write(self, resource: Resource, published: T | None, obj: T) -> T:
         verb = "create" if published is None else "replace"
         await self._pace.take(len(self._world.nodes))
         try:
@@ -83,11 +90,7 @@ class Writer:
                 await self.read(resource, type(obj), obj.metadata.name)  # it may have been written all the same
             raise
         WRITES.labels(resource.plural, verb).inc()
-        self._mark(resource.plural, written.metadata.version)
         self._touched(self._world.put(resource.plural, written) - {Dirty("peer", obj.metadata.name)})
-        if isinstance(written, NodePeer):
-            assert published is None or isinstance(published, NodePeer)
-            self.recorded(published, written)
         return written
 
     async def delete(self, resource: Resource, published: T) -> None:
@@ -106,22 +109,16 @@ class Writer:
             raise
         WRITES.labels(resource.plural, "delete").inc()
         self._touched(self._world.remove(resource.plural, published.metadata.name))
-        if isinstance(published, NodePeer):
-            self.recorded(published, None)
 
     async def read(self, resource: Resource, record: type[T], name: str) -> None:
-        """What is there now, into the world; a NodePeer's addresses count as given from then on. Raises Superseded."""
-        before = self._world.shelves[resource.plural].get(name)
+        """What is there now, into the world. Raises Superseded."""
         try:
             found = await self._client.get(resource, name, type=record)
         except NotFound:
             self._touched(self._world.remove(resource.plural, name))
-            found = None
-        if found is not None:
-            self.check(found.spec)
-            self._touched(self._world.put(resource.plural, found))
-        if record is NodePeer:
-            self.recorded(before, found)  # type: ignore[arg-type]
+            return
+        self.check(found.spec)
+        self._touched(self._world.put(resource.plural, found))
 
 
 def unstamped(spec: S) -> S:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
 from tortie.api.calico import IPPool
-from tortie.operator.ipam.pools import network, within
+from tortie.operator.ipam.pools import network, span, version
 
 BLOCKS_PER_HOST = 20
 """Calico's built-in limit when maxBlocksPerHost is 0, per family."""
@@ -22,38 +22,60 @@ def ahead(pool: IPPool) -> int:
 def candidates(pool: IPPool, node: str, taken: Collection[str], reserved: Collection[str] = ()) -> Iterator[str]:
     """Free blocks of a pool, beginning at a place that depends on the node, so that nodes do not meet.
 
-    Skips blocks that are reserved as a whole, a reservation at a time: an IPv6 pool has more blocks than can be tried.
+    Skips what overlaps a block of `taken`, of whatever size (the pool may have been made anew with another), and what
+    lies in a network of `reserved`; big ones at a bound: an IPv6 pool has more blocks than can be tried.
     """
     net = network(pool.spec.cidr)
     bits = net.max_prefixlen - pool.block_size
-    count = 1 << (pool.block_size - net.prefixlen)
+    count = 1 << pool.block_size >> net.prefixlen
+    if count == 0:
+        return
+    first, _ = span(pool.spec.cidr)
+    small, large = _numbers(pool.spec.cidr, bits, taken, reserved)
     start = int.from_bytes(hashlib.sha256(node.encode()).digest()[:8]) % count
-    first = int(net.network_address)
     step = 0
     while step < count:
-        number = first + (((start + step) % count) << bits)
-        block = str(ip_network((number.to_bytes(net.max_prefixlen // 8), pool.block_size)))
-        cover = next((network(cidr) for cidr in reserved if within(block, cidr)), None)
+        number = (start + step) % count
+        cover = next((places for places in large if number in places), None)
         if cover is not None:
-            end = min(int(cover.broadcast_address), int(net.broadcast_address))
-            step += max(1, (end - number + 1) >> bits)
-            continue
-        if block not in taken:
-            yield block
-        step += 1
+            step += cover.stop - number
+        else:
+            if number not in small:
+                address = (first + (number << bits)).to_bytes(net.max_prefixlen // 8)
+                yield str(ip_network((address, pool.block_size)))
+            step += 1
 
 
-def surplus(free: Mapping[str, int], sizes: Mapping[str, int], keep: int, unwanted: Collection[str]) -> Sequence[str]:
-    """Blocks of a node and family that it gives back; all maps are by CIDR of its blocks.
+def _numbers(cidr: str, bits: int, taken: Iterable[str], reserved: Iterable[str]) -> tuple[set[int], list[range]]:
+    """Numbers of the blocks of `cidr` that are not to be had: one by one, and by runs.
 
-    Only empty ones: those that no pool wants here any more (`unwanted`), and the last ones of those that would not be
-    missed: without them there still is a whole block's worth of free addresses beside the `keep` kept ahead of need.
+    One that is reserved in part is to be had, one that is taken in part is not.
     """
-    empty = [block for block in sorted(free) if free[block] == sizes[block]]
-    given = [block for block in empty if block in unwanted]
-    left = sum(count for block, count in free.items() if block not in unwanted)
-    for block in reversed([block for block in empty if block not in unwanted]):
-        if left - sizes[block] >= sizes[block] + keep:
+    first, last = span(cidr)
+    small: set[int] = set()
+    large: list[range] = []
+    for other, whole in (*((each, False) for each in taken), *((each, True) for each in reserved)):
+        start, end = span(other)
+        if version(other) != version(cidr) or end < first or start > last:
+            continue
+        lowest, highest = (max(start, first) - first) >> bits, (min(end, last) - first) >> bits
+        if lowest < highest:
+            large.append(range(lowest, highest + 1))
+        elif not whole or (end - start + 1) >> bits:
+            small.add(lowest)
+    return small, large
+
+
+def surplus(free: Mapping[str, int], sizes: Mapping[str, int], empty: Collection[str], keep: int) -> list[str]:
+    """Which of the `empty` blocks a node gives back, of blocks that serve the same pods; maps are by CIDR.
+
+    The last ones that would not be missed: without them there still is a whole block's worth of free addresses beside
+    the `keep` kept ahead of need.
+    """
+    left = sum(free.values())
+    given: list[str] = []
+    for block in sorted(empty, reverse=True):
+        if left - free[block] >= sizes[block] + keep:
             given.append(block)
-            left -= sizes[block]
+            left -= free[block]
     return given

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 from tortie.api.calico import IPPool
 from tortie.api.selector import SelectorError, parse
@@ -19,19 +20,32 @@ def network(cidr: str) -> Network:
     return ip_network(cidr)
 
 
+@lru_cache(maxsize=1 << 16)
+def span(cidr: str) -> tuple[int, int]:
+    """First and last address of a network, as numbers."""
+    net = network(cidr)
+    return int(net.network_address), int(net.broadcast_address)
+
+
 def version(cidr: str) -> int:
     return 6 if ":" in cidr else 4
 
 
 def within(block: str, cidr: str) -> bool:
     """Whether `block` lies in `cidr`; both are networks or single addresses."""
-    inner, outer = network(block), network(cidr)
-    return (
-        inner.version == outer.version
-        and inner.prefixlen >= outer.prefixlen
-        and int(inner.network_address) >> (inner.max_prefixlen - outer.prefixlen)
-        == int(outer.network_address) >> (outer.max_prefixlen - outer.prefixlen)
-    )
+    (first, last), (lowest, highest) = span(block), span(cidr)
+    return version(block) == version(cidr) and lowest <= first and last <= highest
+
+
+def merged(cidrs: Iterable[str]) -> tuple[str, ...]:
+    """The same addresses in as few networks as possible. Host bits are passed over, as Calico passes over them; so is
+    what is no network at all."""
+    found: dict[int, list[Network]] = {4: [], 6: []}
+    for cidr in cidrs:
+        with suppress(ValueError):
+            net = ip_network(cidr, strict=False)
+            found[net.version].append(net)
+    return tuple(str(net) for nets in found.values() for net in collapse_addresses(nets))  # type: ignore[type-var]
 
 
 @lru_cache(maxsize=4096)
@@ -79,3 +93,17 @@ def for_namespace(pools: Iterable[IPPool], name: str, labels: Mapping[str, str])
 def pool_of(block: str, pools: Iterable[IPPool]) -> IPPool | None:
     """The pool that a block lies in."""
     return next((pool for pool in pools if within(block, pool.spec.cidr)), None)
+
+
+def overlapped(pools: Iterable[IPPool]) -> dict[str, str]:
+    """Name of each pool that overlaps an older one → the older one's: as in Calico it gives no addresses."""
+    found: dict[str, str] = {}
+    older: list[IPPool] = []
+    for pool in sorted(pools, key=lambda pool: (pool.metadata.creation_timestamp, pool.metadata.name)):
+        net = network(pool.spec.cidr)
+        other = next((o for o in older if network(o.spec.cidr).overlaps(net)), None)
+        if other is None:
+            older.append(pool)
+        else:
+            found[pool.metadata.name] = other.metadata.name
+    return found

@@ -7,9 +7,11 @@ from ipaddress import ip_address
 
 from tortie.operator.ipam.pools import network
 
+LONG_AGO = float("-inf")
+
 
 class Reuse:
-    """Free addresses of one block, oldest first, with the time of release (monotonic seconds; 0: long ago).
+    """Free addresses of one block, oldest first, with the time of release (monotonic seconds; LONG_AGO: unknown).
 
     It is the one thing about addresses that is not in a NodePeer: only an order. A new leader takes it from
     `IPAMBlock.unallocated`.
@@ -23,7 +25,7 @@ class Reuse:
         self._first = int(net.network_address)
         self._six = net.version == 6
         known = dict.fromkeys(ordinal for ordinal in order if 0 <= ordinal < self.size)
-        self._free: dict[int, float] = dict.fromkeys((*known, *range(self.size)), 0.0)
+        self._free: dict[int, float] = dict.fromkeys((*known, *range(self.size)), LONG_AGO)
 
     def __len__(self) -> int:
         return len(self._free)
@@ -38,10 +40,17 @@ class Reuse:
         return str(ip_address(number.to_bytes(16 if self._six else 4)))
 
     def ordinal(self, address: str) -> int | None:
-        """None if the address is not in the block."""
-        parsed = ip_address(address)
+        """None if the address is not in the block, or none at all."""
+        try:
+            parsed = ip_address(address)
+        except ValueError:
+            return None
         offset = int(parsed) - self._first
         return offset if (parsed.version == 6) == self._six and 0 <= offset < self.size else None
+
+    @property
+    def empty(self) -> bool:
+        return len(self._free) == self.size
 
     def available(self, idle_since: float) -> Iterator[str]:
         """Addresses that have been free since `idle_since` or longer, the longest idle first."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tortie.kube import resources
-from tortie.kube.client import Client, Resource
+from tortie.kube.client import Client, NotFound, Resource
 from tortie.kube.informer import Bookmark, Change, Gone, Informer, Put, Replaced
 from tortie.operator.world import KINDS, POLICIES, Dirty, World
 
@@ -36,7 +36,12 @@ WATCHED: dict[str, Resource] = {
     "policystatuses": resources.POLICY_STATUSES,
 }
 """By what the world calls them."""
-PUBLISHED = (
+POLICY_SOURCES = ("namespaces", "serviceaccounts", *POLICIES)
+"""While one of these watches is down, a new pod's first entry is held back (rule 9)."""
+OPTIONAL = ("cnp",)
+"""Kinds that a cluster may lack."""
+ADOPTED = (
+    *POLICY_SOURCES,
     "blockaffinities",
     "ipamblocks",
     "compiledtiers",
@@ -45,11 +50,8 @@ PUBLISHED = (
     "nodestates",
     "nodepeers",
 )
-"""What operators write: a new leader lists it anew before it decides anything."""
-POLICY_SOURCES = ("namespaces", "serviceaccounts", *POLICIES)
-"""While one of these watches is down, a new pod's first entry is held back (rule 9)."""
-OPTIONAL = ("cnp",)
-"""Kinds that a cluster may lack."""
+"""What a new leader lists anew before it decides anything: what operators write, and what that is only deleted for
+lack of. NodePeers come last, so that what they name is known."""
 
 
 class EtcdRestored(Exception):
@@ -73,7 +75,7 @@ class Informers:
         def take(change: Change[Any]) -> None:
             match change:
                 case Put(_, obj, _):
-                    self._touched(self._world.put(kind, obj))
+                    self._touched(self._world.put(kind, obj, told=True))
                 case Gone(key, _, version):
                     self._touched(self._world.gone(kind, key, version))
                 case Replaced(_, _, True):
@@ -110,8 +112,13 @@ class Informers:
             raise EtcdRestored
 
     async def adopt(self) -> None:
-        """What is published, from fresh lists: our watches may lag behind the last words of the leader before."""
-        for plural in PUBLISHED:
-            listing = await self._client.list(WATCHED[plural], type=KINDS[plural])
+        """Fresh lists: our watches may lag behind the last words of the leader before. Raises ApiError."""
+        for kind in ADOPTED:
+            try:
+                listing = await self._client.list(WATCHED[kind], type=KINDS[kind])
+            except NotFound:
+                if kind in OPTIONAL:
+                    continue
+                raise
             objects = {obj.metadata.key: obj for obj in listing.items}
-            self._touched(self._world.replace(plural, objects, listing.version))
+            self._touched(self._world.replace(kind, objects, listing.version))

@@ -41,7 +41,6 @@ WATCHED: dict[str, Resource] = {
 RELIST = 300.0
 """Seconds after which each kind is listed again: kopf does not tell when the last object of a kind went unseen."""
 RETRY = 1.0
-NEWEST = 1 << 62
 
 Key = tuple[str, str, str]
 """(kind, namespace, name); an empty name means all of that kind."""
@@ -57,6 +56,7 @@ class RareKinds:
         self._touched = touched
         self._queue: set[Key] = set()
         self._wake = asyncio.Event()
+        self._listing = asyncio.Lock()
         self._versions: dict[str, int] = {}
         """Kind → resourceVersion of its last list."""
 
@@ -113,6 +113,11 @@ class RareKinds:
         self._queue.add(key)
         self._wake.set()
 
+    async def adopt(self) -> None:
+        """Fresh lists, for a new leader. Raises ApiError and EtcdRestored."""
+        for kind in WATCHED:
+            await self._read(kind, "", "")
+
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
@@ -134,9 +139,10 @@ class RareKinds:
                 self._touched(self._world.put(kind, found))
             except NotFound:
                 key = f"{namespace}/{name}" if namespace else name
-                self._touched(self._world.gone(kind, key, NEWEST))
+                self._touched(self._world.remove(kind, key))
             return
-        listing = await self._client.list(resource, type=record)
+        async with self._listing:  # of two lists at once, the older might come last
+            listing = await self._client.list(resource, type=record)
         if listing.version < self._versions.get(kind, 0):
             raise EtcdRestored
         self._versions[kind] = listing.version
