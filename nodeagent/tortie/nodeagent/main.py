@@ -6,18 +6,16 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import signal
-import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import REGISTRY
 from pyroute2 import AsyncIPRoute
 
 from tortie.kube import log as json_log
 from tortie.kube.client import Client
+from tortie.kube.life import Heart, until_stopped
 from tortie.kube.serve import serve
 from tortie.nodeagent.adoption import Adoption
 from tortie.nodeagent.agent import Agent, Kernel
@@ -42,9 +40,6 @@ from tortie.nodeagent.report import Reporter
 from tortie.nodeagent.watch import Watches
 
 log = logging.getLogger(__name__)
-
-LOOP_MAY_TAKE = 10.0
-"""Seconds within which a live event loop answers."""
 
 
 @dataclass(frozen=True)
@@ -78,22 +73,6 @@ class Options:
         parser.add_argument("--cni-plugin", type=Path, default=Path("/usr/lib/tortie/cni/tortie"))
         parser.add_argument("--metrics-port", type=int, default=9091)
         return cls(**vars(parser.parse_args(arguments)))
-
-
-class Heart:
-    """Beats while the event loop runs."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    async def run(self) -> None:
-        while True:
-            self._last = time.monotonic()
-            await asyncio.sleep(1.0)
-
-    def stopped(self) -> str | None:
-        silent = time.monotonic() - self._last
-        return f"the event loop has not answered for {silent:.0f} s" if silent > LOOP_MAY_TAKE else None
 
 
 async def run(options: Options) -> None:
@@ -144,19 +123,6 @@ async def run(options: Options) -> None:
             serve(options.metrics_port, heart.stopped, ready),
             attach_pods(options, agent, server),
         )
-
-
-async def until_stopped(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all until a signal; what one of them raises ends all."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in work]
-        await stopped.wait()
-        log.info("stopping; the kernel stays as it is")
-        for task in tasks:
-            task.cancel()
 
 
 async def attach_pods(options: Options, agent: Agent, server: Server) -> None:

@@ -12,11 +12,9 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import socket
 import sys
-import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from prometheus_client import REGISTRY
 from tortie.kube import log as json_log
 from tortie.kube.client import ApiError, Client
 from tortie.kube.lease import Elector, LeaseLost
+from tortie.kube.life import Heart, until_stopped
 from tortie.kube.serve import serve
 from tortie.operator import defaults
 from tortie.operator.metrics import OperatorCollector
@@ -38,8 +37,6 @@ from tortie.operator.writer import Superseded
 log = logging.getLogger(__name__)
 
 LEASE = "tortie-operator"
-LOOP_MAY_TAKE = 10.0
-"""Seconds within which a live event loop answers."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +76,6 @@ class Operator:
         self.rare = RareKinds(client, options.kubeconfig, self.world, self._touched)
         self.collector = OperatorCollector(self.world, self.informers)
         self._publisher: Publisher | None = None
-        self._answered = time.monotonic()
 
     def _touched(self, dirty: set[Dirty]) -> None:
         if self._publisher is not None:
@@ -88,15 +84,6 @@ class Operator:
     @property
     def synced(self) -> bool:
         return self.informers.synced and self.rare.synced
-
-    async def beat(self) -> None:
-        while True:
-            self._answered = time.monotonic()
-            await asyncio.sleep(1.0)
-
-    def live(self) -> str | None:
-        silent = time.monotonic() - self._answered
-        return f"the event loop has not answered for {silent:.0f} s" if silent > LOOP_MAY_TAKE else None
 
     def ready(self) -> str | None:
         return None if self.synced else "the caches are not synced yet"
@@ -154,28 +141,15 @@ class Operator:
 async def run(options: Options) -> None:
     """Everything, until SIGTERM or SIGINT; raises what makes a new start necessary."""
     async with await Client.connect(options.kubeconfig, user_agent="tortie-operator") as client:
-        operator = Operator(options, client)
+        operator, heart = Operator(options, client), Heart()
         REGISTRY.register(operator.collector)
         await until_stopped(
             operator.informers.run(),
             operator.rare.run(),
             operator.lead(),
-            operator.beat(),
-            serve(options.metrics_port, operator.live, operator.ready),
+            heart.run(),
+            serve(options.metrics_port, heart.stopped, operator.ready),
         )
-
-
-async def until_stopped(*work: Coroutine[Any, Any, None]) -> None:
-    """Run all until a signal; what one of them raises ends all."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each) for each in work]
-        await stopped.wait()
-        log.info("stopping")
-        for task in tasks:
-            task.cancel()
 
 
 STARTS_OVER = (LeaseLost, Superseded, EtcdRestored)
