@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from tortie.api.calico import BlockAffinity, IPPool
 from tortie.api.internal import NodePeer, NodePeerSpec
@@ -101,7 +101,8 @@ class Peers:
         living = {endpoint.uid for endpoint in previous.endpoints}
         living |= self._admission.admitted(name) if exists else set()
         pods = [pod for pod in self._world.pods_of(name) if pod.metadata.uid in living]
-        assigned = Assigner(self._ground(node, previous, pods, exists)).run(pods)
+        ground = self._ground(node, previous, pods, exists)
+        assigned = Assigner(ground).run(pods)
         left = {a.spec.cidr: a for a in self._world.affinities_of(name) if a.spec.cidr in assigned.leaving}
         keys = self._keys()
         spec = peers.peer(node, pods, assigned, self._named(name, previous, assigned), keys)
@@ -113,7 +114,10 @@ class Peers:
             self._written.pop(name, None)
             self._carrying.pop(name, None)
         for pool in assigned.wants.values():
-            self._claim(name, pool)
+            if self._coming(name, pool, {*ground.blocks, *previous.blocks}):
+                self._later(Dirty("peer", name), time.monotonic() + CLAIM_AGAIN)
+            else:
+                self._claim(name, pool)
         (self._lacking.add if assigned.lacking else self._lacking.discard)(name)
         if assigned.lacking and self._world.ipam.ip_cooldown_seconds:
             self._later(Dirty("peer", name), time.monotonic() + COOLER)
@@ -180,6 +184,12 @@ class Peers:
     def _namespaces(self, pods: Iterable[Pod]) -> Iterable[Namespace]:
         found = (self._world.namespaces.get(name) for name in {pod.metadata.namespace for pod in pods})
         return (namespace for namespace in found if namespace is not None)
+
+    def _coming(self, node: str, pool: IPPool, known: Collection[str]) -> bool:
+        """Whether a block of the pool became the node's, or is becoming it, since it was seen that one is wanted."""
+        states = ("", "pending", "confirmed")
+        news = (a.spec.cidr for a in self._world.affinities_of(node) if a.spec.state in states)
+        return any(cidr not in known and within(cidr, pool.spec.cidr) for cidr in news)
 
     def _claim(self, node: str, pool: IPPool) -> None:
         """One claim at a time of a node in a pool, beside the turns: no other node waits for it."""
