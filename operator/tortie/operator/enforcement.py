@@ -76,9 +76,9 @@ class Enforcement:
         """An agent reported: of interest to policies that wait for it. A node came or went: to all that it has."""
         heard = heard_of(self._world.nodes.get(node))
         if heard == (node in self._reachable):
-            return {key for key in self._pending if node in self._selection.nodes(key)}
+            return self._selection.policies(node) & self._pending
         (self._reachable.add if heard else self._reachable.discard)(node)
-        return {key for key, _ in self._policies.specs() if node in self._selection.nodes(key)}
+        return self._selection.policies(node)
 
     # --- writes ---------------------------------------------------------------------------------------------------
 

@@ -37,6 +37,10 @@ class Selection:
     def nodes(self, policy: str) -> set[str]:
         return {node for key in self._matches.get(policy, ()) for node in self._nodes[key]}
 
+    def policies(self, node: str) -> set[str]:
+        """Policies that select an endpoint on a node."""
+        return {policy for key in self._peers.get(node, ()) for policy in self._policies[key]}
+
     def policy(self, key: str, spec: CompiledPolicySpec | None) -> None:
         """A policy is new, changed or gone."""
         if spec is not None and self._canonical.get(key) == spec.selector:

@@ -25,6 +25,8 @@ class Reuse:
         self._first = int(net.network_address)
         self._six = net.version == 6
         known = dict.fromkeys(ordinal for ordinal in order if 0 <= ordinal < self.size)
+        self._texts: dict[int, str] = {}
+        """Addresses by ordinal, written out once: those in use are looked at for every pod."""
         self._free: dict[int, float] = dict.fromkeys((*known, *range(self.size)), LONG_AGO)
 
     def __len__(self) -> int:
@@ -36,8 +38,11 @@ class Reuse:
         return tuple(self._free)
 
     def address(self, ordinal: int) -> str:
-        number = self._first + ordinal
-        return str(ip_address(number.to_bytes(16 if self._six else 4)))
+        text = self._texts.get(ordinal)
+        if text is None:
+            number = self._first + ordinal
+            text = self._texts[ordinal] = str(ip_address(number.to_bytes(16 if self._six else 4)))
+        return text
 
     def ordinal(self, address: str) -> int | None:
         """None if the address is not in the block, or none at all."""
