@@ -56,8 +56,8 @@ class Blocks:
         self._orders = orders
         self._presence = presence
         self._touched = touched
-        self._begun: set[str] = set()
-        """Blocks that are being claimed just now."""
+        self._begun: set[tuple[str, str]] = set()
+        """(node, block) that is being claimed just now."""
 
     def usable(self, node: str) -> dict[str, Reuse]:
         """Blocks that addresses may be taken from, with the order of their free ones."""
@@ -68,11 +68,12 @@ class Blocks:
     async def claim(self, node: str, pool: IPPool) -> bool:
         """Claim a block of `pool`; False: it has none left. Raises ApiError."""
         blocks = {block.spec.cidr for block in self._world.blocks}
-        taken = blocks | {a.spec.cidr for a in self._world.affinities} | self._begun
+        begun = {cidr for _, cidr in self._begun}
+        taken = blocks | begun | {affinity.spec.cidr for affinity in self._world.affinities}
         for tries, cidr in enumerate(candidates(pool, node, taken, self._world.reserved)):
             if tries == CLAIM_TRIES:
                 break
-            if cidr not in self._begun and await self._begin(node, cidr):
+            if await self._begin(node, cidr):
                 log.info("block is claimed", extra={"node": node, "block": cidr})
                 return True
         else:
@@ -80,14 +81,14 @@ class Blocks:
         raise ApiError(0, "Busy", f"{CLAIM_TRIES} blocks of pool {pool.metadata.name} were claimed by others meanwhile")
 
     async def _begin(self, node: str, cidr: str) -> bool:
-        self._begun.add(cidr)
+        self._begun.add((node, cidr))
         try:
             affinity = await self._affinity(node, cidr)
             if affinity.spec.node != node or affinity.spec.state not in ("pending", ""):
                 return False  # news of it was on its way
             return await self._finish(affinity)
         finally:
-            self._begun.discard(cidr)
+            self._begun.discard((node, cidr))
             self._touched([Dirty("blocks", node), Dirty("room", "")])  # it may have got stuck, or the block be left
 
     async def _affinity(self, node: str, cidr: str) -> BlockAffinity:
@@ -143,10 +144,11 @@ class Blocks:
 
     async def _read_affinity(self, affinity: BlockAffinity) -> BlockAffinity | None:
         """As it is now, also in the world; None: gone."""
+        known = self._world.affinities.get(affinity.metadata.name)
         try:
             found = await self._client.get(BLOCK_AFFINITY, affinity.metadata.name, type=BlockAffinity)
         except NotFound:
-            self._touched(self._world.remove("blockaffinities", affinity.metadata.name))
+            self._touched(self._world.remove("blockaffinities", known))
             return None
         self._touched(self._world.put("blockaffinities", found))
         return found
@@ -162,7 +164,7 @@ class Blocks:
         except Conflict:
             await self._read_affinity(affinity)
             raise
-        self._touched(self._world.remove("blockaffinities", metadata.name))
+        self._touched(self._world.remove("blockaffinities", affinity))
 
     # --- care -----------------------------------------------------------------------------------------------------
 
@@ -175,10 +177,11 @@ class Blocks:
         exists = await self._presence.node(node)
         known = {affinity.spec.cidr for affinity in self._world.affinities_of(node)}
         owned = {block.spec.cidr for block in self._world.blocks_of(node)}
-        for cidr in sorted((owned | {*self._holdings.named(node)}) - known - self._begun):
-            await self._affinity(node, cidr)
+        for cidr in sorted((owned | {*self._holdings.named(node)}) - known):
+            if (node, cidr) not in self._begun:
+                await self._affinity(node, cidr)
         for affinity in self._world.affinities_of(node):
-            if affinity.spec.cidr not in self._begun:
+            if (node, affinity.spec.cidr) not in self._begun:
                 await self._step(affinity, exists)
 
     async def _step(self, affinity: BlockAffinity, exists: bool) -> None:
@@ -230,10 +233,12 @@ class Blocks:
         life of the block: so first the block is read, then the affinity, and only what was read is deleted."""
         node, cidr = affinity.spec.node, affinity.spec.cidr
         name = object_name(cidr)
+        known = self._world.blocks.get(name)
         try:
             block = await self._client.get(IPAM_BLOCK, name, type=IPAMBlock)
         except NotFound:
             block = None
+            self._touched(self._world.remove("ipamblocks", known))
         current = await self._read_affinity(affinity)
         if current is None or current.metadata.uid != affinity.metadata.uid:
             return
@@ -241,9 +246,7 @@ class Blocks:
             uid, resource_version = block.metadata.uid, block.metadata.resource_version
             with contextlib.suppress(NotFound):
                 await self._client.delete(IPAM_BLOCK, name, uid=uid, version=resource_version)
-            block = None
-        if block is None:
-            self._touched(self._world.remove("ipamblocks", name))
+            self._touched(self._world.remove("ipamblocks", block))
         self._orders.forget(cidr)
         await self._delete_affinity(current)
         log.info("block is given back", extra={"node": node, "block": cidr})

@@ -148,15 +148,16 @@ class Enforcement:
         self._world.put("policystatuses", written)
 
     async def _read(self, name: str) -> None:
+        known = self._world.statuses.get(name)
         try:
             self._world.put("policystatuses", await self._client.get(POLICY_STATUSES, name, type=PolicyStatus))
         except NotFound:
-            self._world.remove("policystatuses", name)
+            self._world.remove("policystatuses", known)
 
     async def _delete(self, published: PolicyStatus) -> None:
         with contextlib.suppress(NotFound):
             await self._client.delete(POLICY_STATUSES, published.metadata.name, uid=published.metadata.uid)
-        self._world.remove("policystatuses", published.metadata.name)
+        self._world.remove("policystatuses", published)
         self._world.policy_gone.pop(published.metadata.name, None)
         self._written.pop(published.metadata.name, None)
 

@@ -61,11 +61,14 @@ class Shelf(Generic[T]):
         self.newest = max(self.newest, version)
         return True
 
-    def remove(self, key: str) -> None:
-        """We had it deleted."""
-        known = self._objects.pop(key, None)
-        if known is not None:
-            self._removed[key] = known.metadata.version
+    def remove(self, obj: T) -> bool:
+        """We had it deleted, or were told that it is gone. True if this is news: what is known is no newer one."""
+        key, known = obj.metadata.key, self._objects.get(obj.metadata.key)
+        if known is None or known.metadata.version > obj.metadata.version:
+            return False
+        del self._objects[key]
+        self._removed[key] = known.metadata.version
+        return True
 
     def gone(self, key: str, version: int) -> bool:
         """The watch tells of a deletion. True if this is news: the object is not a newer one of that name."""

@@ -136,12 +136,11 @@ class World:
         before = shelf.get(key)
         return self._changed(kind, before, None) if shelf.gone(key, version) else set()
 
-    def remove(self, kind: str, key: str) -> set[Dirty]:
-        """An object is deleted: by ourselves, or so the API server says when asked for it."""
+    def remove(self, kind: str, obj: Any) -> set[Dirty]:
+        """An object is gone as we knew it: we deleted it, or the API server says so when asked. None: we knew none."""
         shelf = self.shelves[kind]
-        before = shelf.get(key)
-        shelf.remove(key)
-        return self._changed(kind, before, None)
+        before = shelf.get(obj.metadata.key) if obj is not None else None
+        return self._changed(kind, before, None) if obj is not None and shelf.remove(obj) else set()
 
     def replace(self, kind: str, objects: Mapping[str, Any], version: int) -> set[Dirty]:
         """All objects of a kind."""
@@ -269,14 +268,11 @@ class World:
         return sorted(pods, key=lambda pod: (pod.metadata.creation_timestamp, pod.metadata.key))
 
     def unaccounted(self, node: str) -> list[Endpoint]:
-        """Entries of a node's NodePeer whose pods were never seen: news of them is on its way, or was missed."""
+        """Entries of a node's NodePeer whose pods were never seen there: news of them is on its way, or was missed."""
         peer, departed = self.peers.get(node), self._departed.get(node, ())
-        return [
-            endpoint
-            for endpoint in (peer.spec.endpoints if peer else ())
-            if endpoint.uid not in departed
-            and ((pod := self.pods.get(endpoint.name)) is None or pod.metadata.uid != endpoint.uid)
-        ]
+        there = {pod.metadata.uid for pod in self._pods_of.get(node, {}).values()}
+        endpoints = peer.spec.endpoints if peer else ()
+        return [endpoint for endpoint in endpoints if endpoint.uid not in there and endpoint.uid not in departed]
 
     def slices_of(self, service: str) -> list[EndpointSlice]:
         """EndpointSlices of a service, by its source key."""

@@ -108,14 +108,15 @@ class Writer:
             await self.read(resource, type(published), published.metadata.name)
             raise
         WRITES.labels(resource.plural, "delete").inc()
-        self._touched(self._world.remove(resource.plural, published.metadata.name))
+        self._touched(self._world.remove(resource.plural, published))
 
     async def read(self, resource: Resource, record: type[T], name: str) -> None:
         """What is there now, into the world. Raises Superseded."""
+        known = self._world.shelves[resource.plural].get(name)
         try:
             found = await self._client.get(resource, name, type=record)
         except NotFound:
-            self._touched(self._world.remove(resource.plural, name))
+            self._touched(self._world.remove(resource.plural, known))
             return
         self.check(found.spec)
         self._touched(self._world.put(resource.plural, found))

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from tortie.api.calico import BlockAffinity, IPAMBlock
-from tortie.api.internal import NodePeer
+from tortie.api.internal import Endpoint, NodePeer
 from tortie.operator.compile.peers import networked
 from tortie.operator.ipam.pools import within
 from tortie.operator.orders import addresses
 from tortie.operator.world import block_owner
 
 from .apiserver import ApiServer
+
+EPOCHAL = frozenset(("compiledpolicies", "compiledtiers", "compilednetworksets", "nodepeers", "nodestates"))
+"""A superseded leader replaces nothing that its successor wrote (rule 8)."""
 
 
 class Broken(AssertionError):
@@ -38,6 +41,10 @@ class Invariants:
         server.listeners.append(self._happened)
 
     def _happened(self, plural: str, before: Any, after: Any) -> None:
+        if plural in EPOCHAL and before is not None and after is not None and after.spec.epoch < before.spec.epoch:
+            raise Broken(
+                f"{plural} {after.metadata.name} of epoch {before.spec.epoch} is written in {after.spec.epoch}"
+            )
         match plural:
             case "nodepeers":
                 self._peer(before, after)
@@ -84,15 +91,17 @@ class Invariants:
 
     def _entries(self, before: NodePeer | None, after: NodePeer | None) -> None:
         """A pod keeps its entry and its addresses for as long as it lives."""
-        entries = {e.uid: e.addresses for e in after.spec.endpoints if e.addresses} if after else {}
-        for uid, given in entries.items():
-            if self._published.setdefault(uid, given) != given:
-                raise Broken(f"pod {uid} had {self._published[uid]} and is given {given}")
-        for endpoint in before.spec.endpoints if before else ():
-            if endpoint.addresses and endpoint.uid not in entries:
-                pod = self._server.kind("pods").get(endpoint.name)
-                if pod is not None and pod.metadata.uid == endpoint.uid and networked(pod):
-                    raise Broken(f"pod {endpoint.name} lives and loses its entry")
+        entries = {e.uid: e for e in after.spec.endpoints if e.addresses} if after else {}
+        for uid, entry in entries.items():
+            if self._lives(entry) and self._published.setdefault(uid, entry.addresses) != entry.addresses:
+                raise Broken(f"pod {entry.name} had {self._published[uid]} and is given {entry.addresses}")
+        for entry in before.spec.endpoints if before else ():
+            if entry.addresses and entry.uid not in entries and self._lives(entry):
+                raise Broken(f"pod {entry.name} lives and loses its entry")
+
+    def _lives(self, entry: Endpoint) -> bool:
+        pod = self._server.kind("pods").get(entry.name)
+        return pod is not None and pod.metadata.uid == entry.uid and networked(pod)
 
     def _affinity(self, before: BlockAffinity | None, after: BlockAffinity | None) -> None:
         if before is not None and before.spec.state == "confirmed":

@@ -65,6 +65,12 @@ class Machine:
     def _later(self, what: Callable[..., None], *arguments: Any) -> None:
         asyncio.get_running_loop().call_later(self.lag * self._random.random(), what, *arguments)
 
+    def _eventually(self, what: Callable[..., None], *arguments: Any) -> None:
+        """What takes longer now and then: processes that do not end, a runtime that is busy."""
+        slow = self._random.random() < 0.2
+        delay = self._random.expovariate(0.5) if slow else self.lag * self._random.random()
+        asyncio.get_running_loop().call_later(delay, what, *arguments)
+
     # --- watches --------------------------------------------------------------------------------------------------
 
     def _happened(self, plural: str, before: Any, after: Any) -> None:
@@ -93,10 +99,10 @@ class Machine:
             case Pod():
                 self._pods[obj.metadata.uid] = obj
                 if not networked(obj) or obj.metadata.deletion_timestamp:
-                    self._later(self._detach, obj.metadata.uid)
+                    self._eventually(self._detach, obj.metadata.uid)
             case str() if plural == "pods":
                 self._pods.pop(obj, None)
-                self._later(self._detach, obj)
+                self._eventually(self._detach, obj)
             case str() if plural == "nodepeers":
                 self._peer, self._peers_seen = NodePeerSpec(), version
             case str():
@@ -104,7 +110,7 @@ class Machine:
         self._adopt()
         for endpoint in self._peer.endpoints:
             if endpoint.addresses and endpoint.uid in self._pods and endpoint.uid not in self.attached:
-                self._later(self._attach, endpoint.uid)
+                self._eventually(self._attach, endpoint.uid)
 
     def _adopt(self) -> None:
         """A NodeState once the NodePeers that its stamp names are known (rule 4)."""
@@ -126,7 +132,7 @@ class Machine:
             return
         self._attaching(self.name, uid, entry.addresses)
         self.attached[uid] = entry.addresses
-        self._later(self._running, pod.metadata.namespace, pod.metadata.name, uid)
+        self._eventually(self._running, pod.metadata.namespace, pod.metadata.name, uid)
 
     def _running(self, namespace: str, name: str, uid: str) -> None:
         pod = self.server.kind("pods").get(f"{namespace}/{name}")

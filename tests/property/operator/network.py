@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from tortie.api.compiled import STAMPED
 from tortie.api.kubernetes import Node, NodeCondition
 from tortie.kube.client import REQUEST_TIMEOUT, ApiError, Listing, Resource
 from tortie.kube.resources import EVENT
@@ -62,6 +63,10 @@ class Wire:
         self.dead = False
         self.writes = 0
         """Successful creations, replacements and deletions, Events apart."""
+        self.acknowledged = dict.fromkeys(STAMPED, 0)
+        """Highest version of these kinds that any answer told of."""
+        self.sent: Callable[[str, Any], None] = lambda verb, obj: None
+        """Called with each object (with its key for a deletion) as it is sent."""
 
     async def get(self, resource: Resource, name: str, *, namespace: str = "", type: Any) -> Any:
         return await self._call("get", resource, name, lambda: self.server.get(resource, name, namespace))
@@ -76,9 +81,11 @@ class Wire:
             obj = msgspec.convert(obj, type)
         if resource is EVENT:
             return await self._call("create", resource, "", lambda: None)
+        self.sent("create", obj)
         return await self._call("create", resource, obj.metadata.key, lambda: self.server.create(resource, obj))
 
     async def replace(self, resource: Resource, obj: Any, *, type: Any) -> Any:
+        self.sent("replace", obj)
         return await self._call("replace", resource, obj.metadata.key, lambda: self.server.replace(resource, obj))
 
     async def delete(
@@ -111,8 +118,11 @@ class Wire:
                 return
             if error is not None:
                 answer.set_exception(error)
-            else:
-                answer.set_result(result)
+                return
+            answer.set_result(result)
+            if resource.plural in self.acknowledged and hasattr(result, "metadata"):
+                version = max(self.acknowledged[resource.plural], result.metadata.version)
+                self.acknowledged[resource.plural] = version
 
         def carry_out(answered: bool) -> None:
             self.stepped(f"{verb} {resource.plural}", key)
@@ -170,6 +180,8 @@ class Feed:
         self._next = 0
         """Index of the next event to be told."""
         self._pending = False
+        self.silent_until = 0.0
+        """It says nothing before that."""
         if self.kind in wire.server.events:
             self.relist()
         else:
@@ -223,9 +235,13 @@ class Feed:
         wire = self.wire
         if wire.dead:
             return
+        loop = asyncio.get_running_loop()
         if wire.cut:
             self._connected(False)
-            asyncio.get_running_loop().call_later(1.0, self._deliver)
+            loop.call_later(1.0, self._deliver)
+            return
+        if loop.time() < self.silent_until:
+            loop.call_at(self.silent_until, self._deliver)
             return
         if wire.random.random() < wire.weather.cut:
             self.relist()

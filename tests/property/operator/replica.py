@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
@@ -29,7 +29,10 @@ class Replica:
         random: Random,
         epoch: Callable[[], int],
         stepped: Callable[[Replica, str, str], None] = lambda *_: None,
+        *,
+        elected: bool = False,
     ) -> None:
+        """`elected`: by the Lease after all; `epoch` is not asked then."""
         self.epoch = 0
         """0: does not lead yet."""
         self.ended = ""
@@ -44,7 +47,8 @@ class Replica:
             self._feed(resource, *self._informer(kind))
         for kind, resource in rare.WATCHED.items():
             self._feed(resource, *self._rare(kind))
-        self._tasks = [asyncio.create_task(self.operator.rare._work()), asyncio.create_task(self._lead(epoch))]
+        leading = self.operator.lead() if elected else self._lead(epoch)
+        self._tasks = [asyncio.create_task(self.operator.rare._work()), asyncio.create_task(self._until_over(leading))]
 
     def _feed(self, resource: Resource, *listeners: Callable[..., None]) -> None:
         feed = Feed(self.wire, resource, *listeners)
@@ -87,8 +91,11 @@ class Replica:
         while not self.operator.synced:  # noqa: ASYNC110 - as the operator itself does
             await asyncio.sleep(0.2 * self.wire.random.random())
         self.epoch = epoch()
+        await self.operator._term(self.epoch)
+
+    async def _until_over(self, leading: Coroutine[Any, Any, None]) -> None:
         try:
-            await self.operator._term(self.epoch)
+            await leading
         except* STARTS_OVER as group:
             self.ended = str(group.exceptions[0])
             self.kill()

@@ -78,19 +78,22 @@ class Simulation:
         self.steps += 1
         dice = self.random.random()
         alive = [replica for replica in self.replicas if replica.alive]
-        if not alive or (dice < 0.03 and len(alive) < 3):
+        if not alive or (dice < 0.05 and len(alive) < 3):
             self.start()
-        elif dice < 0.05 and self.deadly:
+        elif dice < 0.06 and self.deadly:
             self._kill(self.random.choice(alive))
-        elif dice < 0.07 and self.deadly:
+        elif dice < 0.08 and self.deadly:
             replica = self.random.choice(alive)
             replica.wire.cut = not replica.wire.cut
             self._note(f"cut {replica.epoch}: {replica.wire.cut}")
+        elif dice < 0.16 and self.deadly:
+            self._deafen(self.random.choice(alive))
         else:
             self._note(self.cluster.act())
 
     def start(self) -> Replica:
         replica = Replica(self.server, self.weather, self.random, self._next_epoch, self._stepped)
+        replica.wire.sent = lambda verb, obj: stamped(replica, obj)
         self.replicas.append(replica)
         return replica
 
@@ -102,6 +105,14 @@ class Simulation:
     def _kill(self, replica: Replica) -> None:
         self._note(f"operator {replica.epoch} is killed")
         replica.kill()
+
+    def _deafen(self, replica: Replica) -> None:
+        """Some of its watches say nothing for a while, as if nothing had happened."""
+        until = asyncio.get_running_loop().time() + self.random.expovariate(0.3)
+        kinds = self.random.sample(sorted(COUNTED), self.random.randint(1, 6))
+        for kind in kinds:
+            replica.feeds[kind].silent_until = until
+        self._note(f"{replica.epoch} does not hear of {kinds} until {until:.3f}")
 
     def _stepped(self, replica: Replica, what: str, key: str) -> None:
         self.steps += what.partition(" ")[2] in COUNTED
@@ -148,6 +159,8 @@ class Simulation:
         alive = [replica for replica in self.replicas if replica.alive]
         for replica in alive:
             replica.wire.cut = False
+            for feed in replica.feeds.values():
+                feed.silent_until = 0.0
         for replica in alive[:-1]:
             self._kill(replica)
         for _ in range(RESTARTS):
@@ -169,6 +182,14 @@ class Simulation:
         self.check()
         if successor.wire.writes or self.server.objects != before:
             raise Broken("a successor publishes the same world in another way")
+
+
+def stamped(replica: Replica, obj: Any) -> None:
+    """Rule 3: a NodePeer is sent with the marks of everything that was acknowledged."""
+    if isinstance(obj, NodePeer):
+        for kind, mark in replica.wire.acknowledged.items():
+            if obj.spec.after.get(kind, 0) < mark:
+                raise Broken(f"NodePeer {obj.metadata.name} is stamped {obj.spec.after}; {kind} {mark} is acknowledged")
 
 
 def told(what: Any) -> str:

@@ -134,12 +134,15 @@ class RareKinds:
     async def _read(self, kind: str, namespace: str, name: str) -> None:
         resource, record = WATCHED[kind], KINDS[kind]
         if name:
+            shelf, key = self._world.shelves[kind], f"{namespace}/{name}" if namespace else name
+            known = shelf.get(key)
             try:
                 found = await self._client.get(resource, name, namespace=namespace, type=record)
                 self._touched(self._world.put(kind, found))
             except NotFound:
-                key = f"{namespace}/{name}" if namespace else name
-                self._touched(self._world.remove(kind, key))
+                self._touched(self._world.remove(kind, known))
+                if key in shelf:
+                    self._put((kind, namespace, name))  # something came in between, from before or after
             return
         async with self._listing:  # of two lists at once, the older might come last
             listing = await self._client.list(resource, type=record)
