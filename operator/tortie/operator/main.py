@@ -22,6 +22,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from tortie.kube import log as json_log
+from tortie.kube.backoff import Backoff
 from tortie.kube.client import ApiError, Client
 from tortie.kube.lease import Elector, LeaseLost
 from tortie.kube.life import Heart, until_stopped
@@ -37,6 +38,8 @@ from tortie.operator.writer import Superseded
 log = logging.getLogger(__name__)
 
 LEASE = "tortie-operator"
+LONGEST_PAUSE = 30.0
+"""Seconds between two attempts to make what a cluster begins with."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,15 @@ class Operator:
                 await asyncio.sleep(1.0)
 
     async def _defaults(self) -> None:
+        pause = Backoff(1.0, LONGEST_PAUSE)
         while True:
             try:
                 await defaults.establish_tiers(self._client)
-                await defaults.establish(self._client, self._options.ip_pools)
-                return
+                if await defaults.establish(self._client, self._options.ip_pools):
+                    return
             except ApiError as error:
                 log.warning("pools and tiers cannot be made", extra={"error": str(error)})
-                await asyncio.sleep(1.0)
+            await asyncio.sleep(pause.pause())
 
 
 async def run(options: Options) -> None:

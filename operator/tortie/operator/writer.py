@@ -76,7 +76,8 @@ class Writer:
 
     async def _write(self, resource: Resource, published: T | None, obj: T) -> T:
         verb = "create" if published is None else "replace"
-        await self._pace.take(len(self._world.nodes))
+        # Every node watches everything but NodeStates, of which each watches its own.
+        await self._pace.take(1 if isinstance(obj, NodeState) else len(self._world.nodes))
         try:
             if published is None:
                 written = await self._client.create(resource, obj, type=type(obj))
